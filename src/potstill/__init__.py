@@ -1,0 +1,40 @@
+"""potstill: a BERT-family model that is too big, made small, with proof of what was lost.
+
+Names are loaded when they are first used, so that `import potstill` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from potstill.errors import PotstillError
+
+if TYPE_CHECKING:
+    from potstill.report import Report
+    from potstill.runtime.model import Model, load
+    from potstill.verbs import finetune, info
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Model": "potstill.runtime.model",
+    "Report": "potstill.report",
+    "finetune": "potstill.verbs",
+    "info": "potstill.verbs",
+    "load": "potstill.runtime.model",
+}
+
+__all__ = ["Model", "PotstillError", "Report", "__version__", "finetune", "info", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home at first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'potstill' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -1,0 +1,1 @@
+"""Configurations, presets and checkpoint name tables; free of torch."""

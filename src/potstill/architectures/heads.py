@@ -1,0 +1,178 @@
+"""What stands on an encoder: the kind of head, its labels and how a text becomes one vector.
+
+Hugging Face's form is the default: [CLS] with a pooler and tanh (BERT), with `pre_classifier` and
+ReLU (DistilBERT), with dense and tanh (RoBERTa). A mean-pooled classifier is potstill's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from potstill.architectures.config import Family
+from potstill.errors import ModelError
+
+HeadKind = Literal[
+    "none", "classification", "token-classification", "question-answering", "masked-lm"
+]
+Pooling = Literal["first", "mean"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+
+_CLASS_PREFIX: Mapping[Family, str] = {
+    "bert": "Bert",
+    "distilbert": "DistilBert",
+    "roberta": "Roberta",
+    "xlm-roberta": "XLMRoberta",
+}
+_CLASS_SUFFIX: Mapping[HeadKind, str] = {
+    "none": "Model",
+    "classification": "ForSequenceClassification",
+    "token-classification": "ForTokenClassification",
+    "question-answering": "ForQuestionAnswering",
+    "masked-lm": "ForMaskedLM",
+}
+# Other classes that hold one of these heads; what they hold besides is known to be ignorable.
+_CLASS_SYNONYMS: Mapping[str, HeadKind] = {
+    "ForPreTraining": "masked-lm",
+    "LMHeadModel": "masked-lm",
+}
+_DEFAULT_CLASSIFIER_DROPOUT: Mapping[Family, float | None] = {
+    "bert": None,  # None: the encoder's own dropout
+    "distilbert": 0.2,
+    "roberta": None,
+    "xlm-roberta": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSpec:
+    """One head.
+
+    Raises:
+        ModelError: a pooling that the head cannot have.
+    """
+
+    kind: HeadKind = "none"
+    labels: tuple[str, ...] = ()  # names of the C outputs, in order
+    pooling: Pooling = "first"  # which positions a classifier reads
+    dropout: float | None = None  # before the last layer; None: the encoder's
+    problem: str | None = None  # Hugging Face's problem_type, None where not told
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be built for."""
+        if self.pooling not in POOLINGS:
+            raise ModelError(
+                f"pooling is {self.pooling!r}", allowed=", ".join(POOLINGS), where="potstill.json"
+            )
+
+    @property
+    def reads_first_position_only(self) -> bool:
+        """Tell whether the last layer is needed at the first position only."""
+        return self.kind == "classification" and self.pooling == "first"
+
+
+def hf_class_name(family: Family, head: HeadSpec) -> str:
+    """Return the transformers class that can hold the weights.
+
+    A mean-pooled classifier has none: its folder names the bare encoder, which transformers loads
+    without the head.
+    """
+    kind: HeadKind = "none" if head.pooling == "mean" else head.kind
+    return _CLASS_PREFIX[family] + _CLASS_SUFFIX[kind]
+
+
+def head_from_hf(hf: Mapping[str, Any], family: Family, *, where: str) -> HeadSpec | None:
+    """Read the head from config.json, or None where `architectures` does not tell it.
+
+    Raises:
+        ModelError: a head that potstill does not know, or labels that do not fit together.
+    """
+    names = hf.get("architectures") or []
+    if not names:
+        return None
+    return head_of_kind(_kind_of_class(str(names[0]), family, where), hf, family, where=where)
+
+
+def head_of_kind(
+    kind: HeadKind,
+    hf: Mapping[str, Any],
+    family: Family,
+    *,
+    where: str,
+    pooling: Pooling = "first",
+) -> HeadSpec:
+    """Read a head whose kind is known: its labels, dropout and problem type.
+
+    Raises:
+        ModelError: labels that do not fit together.
+    """
+    if kind in {"none", "masked-lm"}:
+        return HeadSpec(kind=kind)
+    labels = ("start", "end") if kind == "question-answering" else _labels(hf, where)
+    return HeadSpec(
+        kind=kind,
+        labels=labels,
+        pooling=pooling,
+        dropout=_dropout(hf, family, kind),
+        problem=hf.get("problem_type"),
+    )
+
+
+def head_to_hf(head: HeadSpec, family: Family) -> dict[str, Any]:
+    """Write a head as fields of config.json."""
+    hf: dict[str, Any] = {"architectures": [hf_class_name(family, head)]}
+    if head.kind in {"classification", "token-classification"}:
+        hf["id2label"] = {str(index): label for index, label in enumerate(head.labels)}
+        hf["label2id"] = {label: index for index, label in enumerate(head.labels)}
+    if head.problem:
+        hf["problem_type"] = head.problem
+    if head.dropout is not None:
+        hf[_dropout_key(family, head.kind)] = head.dropout
+    return hf
+
+
+def _kind_of_class(name: str, family: Family, where: str) -> HeadKind:
+    for prefix in sorted(_CLASS_PREFIX.values(), key=len, reverse=True):
+        if name.startswith(prefix):
+            suffix = name.removeprefix(prefix)
+            by_suffix = {theirs: kind for kind, theirs in _CLASS_SUFFIX.items()} | dict(
+                _CLASS_SYNONYMS
+            )
+            if suffix in by_suffix:
+                return by_suffix[suffix]
+    raise ModelError(
+        f"architectures names {name!r}, a head that potstill does not know",
+        where=where,
+        allowed=", ".join(_CLASS_PREFIX[family] + suffix for suffix in _CLASS_SUFFIX.values()),
+    )
+
+
+def _labels(hf: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    names = hf.get("id2label")
+    if names is None:
+        return tuple(f"LABEL_{index}" for index in range(int(hf.get("num_labels") or 2)))
+    try:
+        by_index = {int(index): str(label) for index, label in names.items()}
+    except (AttributeError, ValueError) as error:
+        raise ModelError("id2label must be an object from index to label", where=where) from error
+    if sorted(by_index) != list(range(len(by_index))):
+        raise ModelError(
+            f"id2label has the indices {sorted(by_index)}, which do not run from 0 without a gap",
+            where=where,
+        )
+    labels = tuple(by_index[index] for index in range(len(by_index)))
+    if len(set(labels)) != len(labels):
+        raise ModelError("id2label names one label twice", where=where)
+    return labels
+
+
+def _dropout(hf: Mapping[str, Any], family: Family, kind: HeadKind) -> float | None:
+    value = hf.get(_dropout_key(family, kind), _DEFAULT_CLASSIFIER_DROPOUT[family])
+    return None if value is None else float(value)
+
+
+def _dropout_key(family: Family, kind: HeadKind) -> str:
+    if family != "distilbert":
+        return "classifier_dropout"
+    return "qa_dropout" if kind == "question-answering" else "seq_classif_dropout"

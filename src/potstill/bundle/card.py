@@ -1,0 +1,63 @@
+"""The model card: README.md of a bundle, for people and for the hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from potstill.architectures.config import EncoderConfig
+from potstill.architectures.counting import count_parameters
+from potstill.architectures.heads import HeadSpec, hf_class_name
+from potstill.bundle.manifest import Manifest
+
+_PIPELINE_TAGS = {
+    "classification": "text-classification",
+    "token-classification": "token-classification",
+    "question-answering": "question-answering",
+    "masked-lm": "fill-mask",
+    "embedding": "sentence-similarity",
+}
+
+
+def model_card(config: EncoderConfig, head: HeadSpec, manifest: Manifest) -> str:
+    """Return the card as Markdown with the hub's header."""
+    task = manifest.task or "bare encoder"
+    header = ["---", "tags: [potstill]"]
+    if task in _PIPELINE_TAGS:
+        header.append(f"pipeline_tag: {_PIPELINE_TAGS[task]}")
+    header.append("---")
+    facts = [
+        f"| task | {task} |",
+        f"| family | {config.family} |",
+        f"| layers x width, heads | {config.layers} x {config.hidden_size}, {config.heads} |",
+        f"| parameters | {count_parameters(config, head):,} |",
+        f"| longest text | {manifest.max_length or config.max_length} tokens |",
+    ]
+    if head.labels:
+        facts.append(f"| labels | {', '.join(head.labels)} |")
+    sections = [
+        "\n".join(header),
+        "# A potstill model",
+        "| | |\n|---|---|\n" + "\n".join(facts),
+        "## Load it\n\n" + _how_to_load(config, head),
+        *_notes("Lineage", manifest.lineage),
+        *_notes("Measurements", manifest.measurements),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _how_to_load(config: EncoderConfig, head: HeadSpec) -> str:
+    ours = '```python\nimport potstill\n\nmodel = potstill.load("this/folder")\n```'
+    if head.pooling == "mean" and head.kind == "classification":
+        return ours + (
+            "\n\nThe classifier reads the mean of all positions, a form that transformers does not "
+            "have: `AutoModel` loads the encoder, but not the classifier."
+        )
+    name = hf_class_name(config.family, head)
+    return f'{ours}\n\nor `transformers.{name}.from_pretrained("this/folder")`.'
+
+
+def _notes(title: str, content: Any) -> list[str]:
+    if not content:
+        return []
+    lines = "\n".join(f"- {key}: {value}" for key, value in content.items())
+    return [f"## {title}\n\n{lines}"]

@@ -1,0 +1,173 @@
+"""What a model folder holds, found out without loading a weight.
+
+Every way of reading a model begins here: `info`, the engines, training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from potstill.architectures.config import EncoderConfig, config_from_hf
+from potstill.architectures.counting import weight_shapes
+from potstill.architectures.heads import HeadSpec, head_from_hf, head_of_kind
+from potstill.architectures.reading import ReadingPlan, guess_head, plan_reading
+from potstill.bundle.json_files import read_json_object
+from potstill.bundle.manifest import Manifest, read_manifest, verify_files
+from potstill.bundle.sentence_transformers import VectorRecipe, read_vector_recipe
+from potstill.bundle.weights import WeightFiles, find_weights
+from potstill.errors import ModelError
+from potstill.text.tokenizer import Tokenizer
+from potstill.text.tokenizer_files import load_tokenizer
+
+_TASK_BY_PROBLEM = {
+    "multi_label_classification": "multi-label",
+    "regression": "regression",
+    "single_label_classification": "classification",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model folder, described."""
+
+    path: Path
+    hf_config: Mapping[str, Any]  # config.json as it stands
+    config: EncoderConfig
+    head: HeadSpec
+    plan: ReadingPlan  # which stored tensor is which weight
+    weights: WeightFiles
+    vectors: VectorRecipe | None  # of a sentence-transformers folder
+    manifest: Manifest | None  # of a bundle of ours
+
+    @property
+    def task(self) -> str | None:
+        """Return the kind of task that the model answers, None for a bare encoder."""
+        if self.manifest is not None and self.manifest.task is not None:
+            return self.manifest.task
+        if self.head.kind == "none":
+            return "embedding" if self.vectors else None
+        if self.head.kind == "classification":
+            default = "regression" if len(self.head.labels) == 1 else "classification"
+            return _TASK_BY_PROBLEM.get(self.head.problem or "", default)
+        return self.head.kind
+
+    @property
+    def max_length(self) -> int:
+        """Return the tokens at which texts are cut unless told otherwise."""
+        told = [
+            self.manifest.max_length if self.manifest else None,
+            self.vectors.max_length if self.vectors else None,
+        ]
+        return min([self.config.max_length, *(value for value in told if value)])
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know about the weights, a line each."""
+        unknown = self.plan.unknown
+        if not unknown:
+            return []
+        return [
+            f"{len(unknown)} weights are not used and not known to be ignorable: "
+            + _first_few(unknown)
+        ]
+
+    def require_complete(self) -> None:
+        """Check that every weight is there in the shape that config.json promises.
+
+        Raises:
+            ModelError: everything that is missing or misshapen, told together.
+        """
+        faults = [f"missing {name}" for name in self.plan.missing]
+        for name, shape in weight_shapes(self.plan.config, self.head).items():
+            source = self.plan.sources.get(name)
+            if source is not None and self.weights.entries[source].shape != shape:
+                found = self.weights.entries[source].shape
+                faults.append(f"{source} has shape {found}, config.json asks for {shape}")
+        if faults:
+            raise ModelError(
+                f"{len(faults)} weights do not fit the model: {_first_few(faults)}",
+                where=str(self.path),
+                cure="download or copy the folder again, or correct config.json",
+            )
+
+    def tokenizer(self) -> Tokenizer:
+        """Load the folder's tokenizer.
+
+        Raises:
+            ModelError: none there, broken, or of more words than the word table has rows.
+        """
+        tokenizer = load_tokenizer(self.path, family=self.config.family)
+        if tokenizer.vocabulary_size > self.config.vocabulary_size:
+            raise ModelError(
+                f"the tokenizer knows {tokenizer.vocabulary_size:,} tokens, but the word table "
+                f"has {self.config.vocabulary_size:,} rows",
+                where=str(self.path),
+                cure="use the tokenizer that was saved with these weights",
+            )
+        return tokenizer
+
+
+def open_folder(path: Path, *, verify: bool = True) -> ModelFolder:
+    """Describe a model folder.
+
+    Args:
+        path: a Hugging Face folder, a sentence-transformers folder or a bundle.
+        verify: check a bundle's files against the hashes in its manifest.
+
+    Raises:
+        ModelError: no folder, no config, no weights, or anything in them that cannot be used.
+    """
+    if not path.is_dir():
+        what = "this is a file, not a model folder" if path.exists() else "no such model folder"
+        raise ModelError(what, where=str(path), cure="a model on the hub is written hub:NAME")
+    hf_config = _read_config(path)
+    config = config_from_hf(hf_config, where=str(path / "config.json"))
+    weights = find_weights(path)
+    manifest = read_manifest(path)
+    if manifest is not None and verify:
+        verify_files(path, manifest)
+    head = _head_of(path, hf_config, config, weights, manifest)
+    plan = plan_reading(weights.entries, config, head)
+    return ModelFolder(
+        path=path,
+        hf_config=hf_config,
+        config=plan.config,
+        head=head,
+        plan=plan,
+        weights=weights,
+        vectors=read_vector_recipe(path),
+        manifest=manifest,
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config_file = path / "config.json"
+    if not config_file.is_file():
+        raise ModelError(
+            "config.json is missing, so this is no model folder",
+            where=str(path),
+            cure="name the folder that holds config.json and model.safetensors",
+        )
+    return read_json_object(config_file)
+
+
+def _head_of(
+    path: Path,
+    hf_config: Mapping[str, Any],
+    config: EncoderConfig,
+    weights: WeightFiles,
+    manifest: Manifest | None,
+) -> HeadSpec:
+    where = str(path / "config.json")
+    if manifest is not None and manifest.task == "classification" and manifest.pooling == "mean":
+        # Ours alone: config.json names the bare encoder, so that transformers loads at least that.
+        return head_of_kind("classification", hf_config, config.family, where=where, pooling="mean")
+    told = head_from_hf(hf_config, config.family, where=where)
+    return told or guess_head(weights.entries, config.family)
+
+
+def _first_few(items: list[str], limit: int = 8) -> str:
+    shown = ", ".join(items[:limit])
+    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"

@@ -1,0 +1,118 @@
+"""potstill.json: what a bundle knows beyond Hugging Face's files, and what it is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from potstill.bundle.json_files import read_json_object, write_json
+from potstill.errors import ModelError
+from potstill.files import sha256_of_file
+
+MANIFEST_NAME = "potstill.json"
+SCHEMA_VERSION = 1
+
+# The files by which a model's answers are determined; notes and runtime files are not among them.
+_IDENTITY_NAMES = {
+    "config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The content of potstill.json."""
+
+    schema_version: int = SCHEMA_VERSION
+    task: str | None = None
+    pooling: str | None = None
+    max_length: int | None = None  # tokens of a text, special ones included
+    lineage: Mapping[str, Any] = field(default_factory=dict)  # from which model and recipe
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)  # name -> sha256
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Read potstill.json; None if the folder has none.
+
+    Raises:
+        ModelError: not readable, or written by a newer potstill.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        return None
+    content = read_json_object(path)
+    version = content.get("schema_version")
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+        raise ModelError(
+            f"schema_version is {version!r}",
+            where=str(path),
+            allowed=f"1 to {SCHEMA_VERSION}",
+            cure="pip install --upgrade potstill",
+        )
+    known = {field.name for field in fields(Manifest)}
+    return Manifest(**{name: value for name, value in content.items() if name in known})
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write potstill.json with the hash of every file that stands in the folder now."""
+    content = asdict(manifest)
+    content["files"] = {
+        name: sha256_of_file(folder / name) for name in _files_of(folder) if name != MANIFEST_NAME
+    }
+    write_json(folder / MANIFEST_NAME, content)
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Check the files that determine answers against the manifest's hashes.
+
+    Raises:
+        ModelError: a file is missing or was changed after the bundle was written.
+    """
+    for name, expected in manifest.files.items():
+        if not is_identity_file(name):
+            continue
+        path = folder / name
+        if not path.is_file():
+            raise ModelError("the file is missing from the bundle", where=str(path))
+        if sha256_of_file(path) != expected:
+            raise ModelError(
+                "the file was changed after the bundle was written",
+                where=str(path),
+                cure="copy the bundle again; after a change of your own, remove potstill.json",
+            )
+
+
+def fingerprint(folder: Path) -> str:
+    """Return "sha256:…" over the sorted names and hashes of config, weights and tokenizer."""
+    lines = (
+        f"{name} {sha256_of_file(folder / name)}\n"
+        for name in _files_of(folder)
+        if is_identity_file(name)
+    )
+    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def is_identity_file(name: str) -> bool:
+    """Tell whether a file (path inside the folder) determines what the model answers."""
+    return (
+        name in _IDENTITY_NAMES
+        or ("/" not in name and name.endswith((".safetensors", ".safetensors.index.json")))
+        or name == "1_Pooling/config.json"
+    )
+
+
+def _files_of(folder: Path) -> Iterable[str]:
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )

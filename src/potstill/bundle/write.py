@@ -1,0 +1,106 @@
+"""Write a bundle: Hugging Face's files at the root, potstill.json and a model card beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.architectures.config import CONFIG_KEYS, EncoderConfig, config_to_hf
+from potstill.architectures.heads import HeadSpec, head_to_hf
+from potstill.architectures.names import hf_names
+from potstill.bundle.card import model_card
+from potstill.bundle.folder import ModelFolder
+from potstill.bundle.json_files import write_json
+from potstill.bundle.manifest import Manifest, fingerprint, write_manifest
+from potstill.bundle.sentence_transformers import VectorRecipe, write_vector_recipe
+from potstill.bundle.weights import read_tensors, write_weights
+from potstill.files import folder_whole_or_absent, write_atomically
+from potstill.text.tokenizer import Tokenizer
+
+# Fields of a foreign config.json that are not carried over: code, and what is written anew.
+_NOT_CARRIED = {"auto_map", "architectures", "id2label", "label2id", "num_labels", "problem_type"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleContent:
+    """All that goes into a bundle."""
+
+    config: EncoderConfig
+    head: HeadSpec
+    tensors: Mapping[str, NDArray[Any]]  # by our names, see architectures.names
+    tokenizer: Tokenizer | None
+    vectors: VectorRecipe | None = None
+    manifest: Manifest = field(default_factory=Manifest)
+    hf_extras: Mapping[str, Any] = field(default_factory=dict)  # config.json of the origin
+
+
+def write_bundle(target: Path, content: BundleContent) -> str:
+    """Write the folder, whole or not at all, and return its fingerprint.
+
+    Raises:
+        OutputError: the target is not empty or cannot be written.
+        StorageError: the disk is full; what stood there before is whole.
+    """
+    with folder_whole_or_absent(target) as staging:
+        write_json(staging / "config.json", hf_config_of(content))
+        names = hf_names(content.config, content.head)
+        assert set(names) == set(content.tensors), (
+            "the tensors are not those of the name table: "
+            f"{sorted(set(names) ^ set(content.tensors))}"
+        )
+        write_weights(staging, {names[ours]: array for ours, array in content.tensors.items()})
+        if content.tokenizer is not None:
+            content.tokenizer.save(staging)
+        if content.vectors is not None:
+            write_vector_recipe(staging, content.vectors, hidden_size=content.config.hidden_size)
+        card = model_card(content.config, content.head, content.manifest)
+        write_atomically(staging / "README.md", card.encode())
+        write_manifest(staging, content.manifest)
+        return fingerprint(staging)
+
+
+def content_of(folder: ModelFolder, tokenizer: Tokenizer) -> BundleContent:
+    """Read a folder whole, so that it can be written again in the present form.
+
+    Raises:
+        ModelError: missing or misshapen weights.
+    """
+    folder.require_complete()
+    ours_of = {stored: ours for ours, stored in folder.plan.sources.items()}
+    return BundleContent(
+        config=folder.plan.config,
+        head=folder.head,
+        tensors={
+            ours_of[stored]: array for stored, array in read_tensors(folder.weights, list(ours_of))
+        },
+        tokenizer=tokenizer,
+        vectors=folder.vectors,
+        manifest=folder.manifest
+        or Manifest(
+            task=folder.task,
+            lineage={"from": str(folder.hf_config.get("_name_or_path", folder.path.name))},
+        ),
+        hf_extras=folder.hf_config,
+    )
+
+
+def hf_config_of(content: BundleContent) -> dict[str, Any]:
+    """Return config.json: our fields over the origin's, those of other families left out."""
+    families = {key for keys in CONFIG_KEYS.values() for key in keys.values()}
+    carried = {
+        key: value
+        for key, value in content.hf_extras.items()
+        if key not in _NOT_CARRIED and key not in families and not key.startswith("_")
+    }
+    dtypes = {np.dtype(array.dtype).name for array in content.tensors.values()}
+    return (
+        carried
+        | config_to_hf(content.config)
+        | head_to_hf(content.head, content.config.family)
+        | {"dtype": dtypes.pop() if len(dtypes) == 1 else "float32"}
+    )

@@ -1,0 +1,1 @@
+"""Flags, rendering and progress: the only place that prints."""

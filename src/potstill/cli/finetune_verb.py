@@ -1,0 +1,70 @@
+"""`potstill finetune`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from potstill.cli import flags
+
+
+def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
+    model: Annotated[str, typer.Option("--model", help="Pre-trained model: folder or hub:NAME.")],
+    train: flags.Train,
+    out: flags.Out,
+    *,
+    task: Annotated[str, typer.Option(help="classification")] = "classification",
+    dev: flags.Dev = None,
+    text_column: flags.TextColumn = "text",
+    label_column: flags.LabelColumn = "label",
+    pooling: Annotated[
+        str | None, typer.Option(help="What the classifier reads: first ([CLS]) or mean.")
+    ] = None,
+    epochs: flags.Epochs = None,
+    learning_rate: flags.LearningRate = None,
+    max_length: flags.MaxLength = None,
+    batch_tokens: flags.BatchTokens = None,
+    recipe: flags.RecipeFile = None,
+    settings: flags.Settings = None,
+    seed: flags.Seed = None,
+    threads: flags.Threads = None,
+    device: flags.Device = "auto",
+    json: flags.Json = False,
+) -> None:
+    """Fine-tune a model."""
+    from potstill.cli.progress import progress_listener
+    from potstill.cli.render import print_json, print_report
+    from potstill.data.columns import Columns
+    from potstill.recipe import settings_from_toml, settings_from_words, with_settings
+    from potstill.workflows.finetune import FinetuneRecipe, Inputs
+    from potstill.workflows.finetune import finetune as run
+
+    flagged = {
+        "task": task,
+        "pooling": pooling,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "max_length": max_length,
+        "batch_tokens": batch_tokens,
+        "seed": seed,
+    }
+    asked = FinetuneRecipe()
+    if recipe is not None:
+        asked = with_settings(asked, settings_from_toml(recipe), where=str(recipe))
+    given = {name: value for name, value in flagged.items() if value is not None}
+    asked = with_settings(asked, given, where="the flags")
+    asked = with_settings(asked, settings_from_words(settings or []))
+    columns = Columns(text=text_column, label=label_column)
+    report = run(
+        Inputs(model=model, train=train, dev=dev, columns=columns),
+        asked,
+        out=out,
+        device=device,
+        threads=threads,
+        listeners=(progress_listener(),),
+    )
+    if json:
+        print_json(report.to_json())
+    else:
+        print_report(report)

@@ -1,0 +1,33 @@
+"""Flags that several verbs share; one declaration each, so that they mean the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of all that is random.", min=0)]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads; default: what affinity and quota allow.", min=1)
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 on CUDA.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be absent or empty.")]
+Train = Annotated[
+    str, typer.Option("--train", help="Training rows: .jsonl .csv .tsv .parquet hub:")
+]
+Dev = Annotated[
+    str | None, typer.Option("--dev", help="Rows to choose by; default: carved from --train.")
+]
+MaxLength = Annotated[int | None, typer.Option(help="Tokens at which a text is cut.", min=3)]
+Epochs = Annotated[float | None, typer.Option(help="Passes over the training rows.")]
+LearningRate = Annotated[float | None, typer.Option(help="At its peak.")]
+BatchTokens = Annotated[int | None, typer.Option(help="Most tokens computed at once.", min=1)]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any field of the recipe: name=value.")
+]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file of settings.")]
+TextColumn = Annotated[str, typer.Option(help="Column of the text.")]
+LabelColumn = Annotated[str, typer.Option(help="Column of the label.")]

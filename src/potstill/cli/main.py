@@ -1,0 +1,75 @@
+"""The entry point: find the verb, run it, turn errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from potstill import __version__
+from potstill.cli import demo_verb, embed_verb, finetune_verb, info_verb
+from potstill.cli.render import print_error, print_line
+from potstill.errors import PotstillError
+
+_WRONG_INPUT, _INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Make a BERT-family model small, and prove what was lost and what was gained.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# A verb's module holds flags only; what the verb needs is imported when it is called.
+app.command("info", help="Show what a model folder holds.")(info_verb.info)
+app.command("finetune", help="Make a task model from a pre-trained one.")(finetune_verb.finetune)
+app.command("embed", help="Turn texts into vectors.")(embed_verb.embed)
+app.command("demo", help="Show potstill at work on the packaged model.")(demo_verb.demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit status."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status; a user's mistake never shows a traceback."""
+    try:
+        status = app(list(arguments), standalone_mode=False)
+    except PotstillError as error:
+        print_error(str(error))
+        return error.exit_status
+    except TyperException as error:
+        print_error(_usage_line(error))
+        return _WRONG_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        print_error("interrupted")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; what is buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _INTERRUPTED
+    return status if isinstance(status, int) else 0
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.")
+    ] = False,
+) -> None:
+    if version:
+        print_line(f"potstill {__version__}")
+        raise typer.Exit
+
+
+def _usage_line(error: TyperException) -> str:
+    message = getattr(error, "format_message", lambda: str(error))()
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "potstill"
+    return f"{' '.join(message.split())} (see {command} --help)"

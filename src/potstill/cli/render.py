@@ -1,0 +1,143 @@
+"""Everything that is printed: tables on a terminal, plain lines in a pipe, JSON with --json."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from potstill.report import Report
+
+_INFO_LINES = {
+    "architecture": "architecture",
+    "task": "task",
+    "labels": "labels",
+    "layers": "layers",
+    "hidden_size": "hidden size",
+    "heads": "heads",
+    "vocabulary_size": "vocabulary",
+    "max_length": "longest text (tokens)",
+    "parameters": "parameters",
+    "size_bytes": "weights on disk (bytes)",
+    "dtypes": "number formats",
+    "weight_files": "weight files",
+    "runtime_files": "runtime files",
+    "pooling": "pooling",
+    "transformers": "in transformers",
+    "lineage": "lineage",
+    "measurements": "measurements",
+    "ignored_weights": "weights known and not used",
+    "unknown_weights": "weights unknown and not used",
+    "fingerprint": "fingerprint",
+}
+
+
+def print_line(line: str) -> None:
+    """Print one line of answer."""
+    print(line)
+
+
+def print_error(line: str) -> None:
+    """Print one line on standard error."""
+    print(f"potstill: {line}", file=sys.stderr)
+
+
+def print_json(answer: Any) -> None:
+    """Print one JSON object on one line."""
+    import orjson
+
+    sys.stdout.flush()
+    sys.stdout.buffer.write(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def print_progress(line: str, *, stays: bool) -> None:
+    """Print a line of progress; on a terminal the next one overwrites it unless it stays."""
+    if sys.stderr.isatty():
+        print(f"\r\033[2K{line}", end="\n" if stays else "", file=sys.stderr, flush=True)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+def print_warnings(warnings: list[str]) -> None:
+    """Print warnings on standard error."""
+    for warning in warnings:
+        print(f"potstill: warning: {warning}", file=sys.stderr)
+
+
+def print_info(facts: Mapping[str, Any]) -> None:
+    """Print what `info` found."""
+    shown = {title: _in_words(facts[name]) for name, title in _INFO_LINES.items() if facts[name]}
+    print_facts(shown, title=str(facts["path"]))
+    print_warnings(facts["warnings"])
+
+
+def print_report(report: Report) -> None:
+    """Print what a verb that writes a bundle found."""
+    metrics = {
+        f"{name} ({report.details.get('metrics_on', 'test')})": f"{measured.value:.4f}"
+        for name, measured in report.metrics.items()
+    }
+    facts = {
+        "bundle": str(report.bundle),
+        "task": report.task,
+        **metrics,
+        "steps": f"{report.steps:,}",
+        "seconds": f"{report.seconds:,.1f}",
+        "fingerprint": report.fingerprint,
+    }
+    print_facts(facts)
+    print_warnings(report.warnings)
+
+
+def print_demo(shown: Mapping[str, Any]) -> None:
+    """Print the demo: the model, the sentences and their similarities."""
+    print_info(shown["info"])
+    sentences = shown["sentences"]
+    header = ["", *[str(number) for number in range(1, len(sentences) + 1)]]
+    rows = [
+        [f"{number} {sentence}", *[f"{value:.2f}" for value in values]]
+        for number, (sentence, values) in enumerate(
+            zip(sentences, shown["similarities"], strict=True), start=1
+        )
+    ]
+    print_table(header, rows, title="cosine similarity")
+    print_line("Next: potstill finetune --help")
+
+
+def print_facts(facts: Mapping[str, Any], *, title: str | None = None) -> None:
+    """Print names and values, one pair a line."""
+    if not sys.stdout.isatty():
+        for name, value in facts.items():
+            print(f"{name}\t{_in_words(value)}")
+        return
+    print_table(["", ""], [[name, _in_words(value)] for name, value in facts.items()], title=title)
+
+
+def print_table(header: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
+    """Print a table: drawn on a terminal, tab-separated in a pipe."""
+    if not sys.stdout.isatty():
+        for row in [header, *rows]:
+            print("\t".join(row))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE, show_header=any(header), title_justify="left")
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, markup=False)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_in_words(item)}" for name, item in value.items() if item != "")
+    if isinstance(value, list | tuple):
+        return ", ".join(_in_words(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,115 @@
+"""Split rows in two by a seed: each class keeps its share, and no text stands on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+from potstill.data.rows import Rows
+from potstill.data.text_keys import text_keys
+from potstill.errors import DataError, RecipeError
+
+Group = list[int]  # the rows of one text: they stay together
+
+
+def split_rows(
+    rows: Rows, *, fraction: float, seed: int, stratify_by: str | None = "label"
+) -> tuple[Rows, Rows]:
+    """Return (the rest, the part held out); both keep the order of the rows.
+
+    The part has round(fraction * rows) rows. Each class gives its share, rounded down or up by
+    largest remainder; a class with two texts or more stands on both sides even where its share is
+    below one row, and a class with a single text is held out last. Rows of the same text (see
+    `text_keys`) stay together; where that forbids the exact numbers, they are met as nearly as the
+    texts allow. The same rows and seed give the same split on every machine.
+
+    Args:
+        rows: canonical rows with `text` or `tokens`.
+        fraction: share of the part held out, above 0 and below 1.
+        seed: any integer.
+        stratify_by: the column of classes; None for a split without regard to classes.
+
+    Raises:
+        RecipeError: `fraction` is out of range.
+        DataError: too few rows, or too few different texts, to have two sides.
+    """
+    wanted = _rows_wanted(len(rows), fraction, rows.source)
+    groups = _groups_in_seeded_order(text_keys(rows), seed)
+    if len(groups) < 2:
+        raise DataError("all rows hold the same text: they cannot be split", where=rows.source)
+    classes = [str(value) for value in rows.column(stratify_by)] if stratify_by else None
+    held_out = set(_held_out(groups, classes, fraction, wanted))
+    rest = [index for index in range(len(rows)) if index not in held_out]
+    return rows.take(rest), rows.take(sorted(held_out))
+
+
+def _rows_wanted(row_count: int, fraction: float, source: str) -> int:
+    if not 0 < fraction < 1:
+        raise RecipeError(f"the fraction to hold out is {fraction}", allowed="above 0 and below 1")
+    wanted = round(fraction * row_count)
+    if not 0 < wanted < row_count:
+        raise DataError(
+            f"{row_count} rows are too few to hold out a share of {fraction}",
+            where=source,
+            cure="give more rows, or name a file of its own with --dev",
+        )
+    return wanted
+
+
+def _groups_in_seeded_order(keys: list[str], seed: int) -> list[Group]:
+    """Gather the rows of each text; order the texts by a hash of seed and text.
+
+    A hash needs no generator whose stream may change, and no order of rows.
+    """
+    groups: dict[str, Group] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    return [groups[key] for key in sorted(groups, key=lambda key: (_digest(key, seed), key))]
+
+
+def _digest(key: str, seed: int) -> bytes:
+    content = f"{seed}\x1f{key}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(content, digest_size=8).digest()
+
+
+def _held_out(
+    groups: list[Group], classes: list[str] | None, fraction: float, wanted: int
+) -> list[int]:
+    strata = _strata(groups, classes)
+    divisible = {name: texts for name, texts in strata.items() if len(texts) > 1}
+    sizes = {name: sum(map(len, texts)) for name, texts in divisible.items()}
+    shares = _shares(sizes, fraction, wanted)
+    held_out = [i for name, texts in divisible.items() for i in _filled(texts, shares[name])]
+    lone = {texts[0][0] for texts in strata.values() if len(texts) == 1}
+    in_seeded_order = [group for group in groups if group[0] in lone]
+    return held_out + _filled(in_seeded_order, wanted - len(held_out), at_least_one=not held_out)
+
+
+def _strata(groups: list[Group], classes: list[str] | None) -> dict[str, list[Group]]:
+    """Gather the texts of each class; a text with several labels counts under the first by name."""
+    strata: dict[str, list[Group]] = {}
+    for group in groups:
+        name = min(classes[index] for index in group) if classes else ""
+        strata.setdefault(name, []).append(group)
+    return strata
+
+
+def _shares(sizes: dict[str, int], fraction: float, wanted: int) -> dict[str, int]:
+    """Return the rows that each class gives, by largest remainder, on both sides at least one."""
+    quotas = {name: fraction * size for name, size in sizes.items()}
+    shares = {name: max(1, math.floor(quota)) for name, quota in quotas.items()}
+    spare = wanted - sum(shares.values())
+    for name in sorted(sizes, key=lambda name: (math.floor(quotas[name]) - quotas[name], name)):
+        if spare > 0 and shares[name] < min(math.ceil(quotas[name]), sizes[name] - 1):
+            shares[name] += 1
+            spare -= 1
+    return shares
+
+
+def _filled(groups: list[Group], row_count: int, *, at_least_one: bool = True) -> list[int]:
+    """Take whole texts, in order, while they fit into `row_count` rows; else the smallest."""
+    taken: list[int] = []
+    for group in groups:
+        if len(taken) + len(group) <= row_count:
+            taken.extend(group)
+    return min(groups, key=len) if at_least_one and not taken else taken

@@ -1,0 +1,148 @@
+"""Write files so that they are whole or absent: a temporary name, flush, then rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from potstill.errors import OutputError, PotstillError, StorageError
+
+_TEMPORARY_SUFFIX = ".potstill-part"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` to `path`; a kill at any moment leaves the old file or the new one.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        StorageError: the disk is full.
+    """
+    temporary = path.with_name(path.name + _TEMPORARY_SUFFIX)
+    with told_in_one_line(path):
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def folder_whole_or_absent(target: Path) -> Iterator[Path]:
+    """Give a staging folder beside `target` to fill; rename it into place at the end.
+
+    An empty `target` is replaced. What stood at `target` is untouched if anything fails.
+
+    Raises:
+        OutputError: `target` exists and is not empty, or cannot be written.
+        StorageError: the disk is full.
+    """
+    require_free(target)
+    staging = target.with_name(f".{target.name}.{os.getpid()}{_TEMPORARY_SUFFIX}")
+    with told_in_one_line(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if staging.exists():
+            shutil.rmtree(staging)
+        staging.mkdir()
+        try:
+            yield staging
+            for file in sorted(staging.rglob("*")):
+                if file.is_file():
+                    flush_file(file)
+            flush_folder(staging)
+            if target.exists():
+                target.rmdir()
+            staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        flush_folder(target.parent)
+
+
+def require_free(target: Path) -> None:
+    """Check that `target` is absent or an empty folder, and that its parent can be written.
+
+    Called before long work too, so that a run does not fail at its last step.
+
+    Raises:
+        OutputError: with the reason and a way out.
+    """
+    with told_in_one_line(target):
+        if target.is_dir():
+            if any(target.iterdir()):
+                raise OutputError(
+                    "the output folder is not empty",
+                    where=str(target),
+                    cure="name a new folder with --out, or remove this one first",
+                )
+        elif target.exists():
+            raise OutputError(
+                "the output is a file, not a folder",
+                where=str(target),
+                cure="name a new folder with --out",
+            )
+        parent = target.absolute().parent
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise OutputError(
+                f"no permission to write in {parent}",
+                where=str(target),
+                cure="choose another --out, or change the rights of that folder",
+            )
+
+
+@contextlib.contextmanager
+def told_in_one_line(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors about `path` into ours.
+
+    Raises:
+        StorageError: the disk or quota is full, or the device failed.
+        OutputError: no permission, or the path cannot exist.
+    """
+    try:
+        yield
+    except PotstillError:
+        raise
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}:
+            raise StorageError(
+                f"cannot write: {error.strerror}; what stood there before is whole",
+                where=str(path),
+                cure="free some space and run the same command again",
+            ) from error
+        raise OutputError(
+            f"cannot write: {error.strerror}", where=str(path), cure="choose another --out"
+        ) from error
+
+
+def flush_file(path: Path) -> None:
+    """Force a file's content to the disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def flush_folder(path: Path) -> None:
+    """Force a folder's entries (names, renames) to the disk, where the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the sha256 of a file's content in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Pure loss functions: one value per position, and one place that reduces."""

@@ -1,0 +1,1 @@
+"""Metrics in numpy: per-row statistics, and a value of their sum."""

@@ -1,0 +1,183 @@
+"""The encoder: post-norm BERT, which also is DistilBERT, RoBERTa, XLM-R and MiniLM.
+
+What the families change: DistilBERT has no token types and no pooler; RoBERTa and XLM-R begin to
+count positions at 2. Everything runs on the real tokens laid end to end; attention alone knows how
+they are arranged (see layout.py).
+
+Legend: B texts, N tokens of all texts, D hidden width, F feed-forward width.
+Sources: Devlin et al. 2018, arXiv 1810.04805; Sanh et al. 2019, arXiv 1910.01108.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import gelu, relu
+
+from potstill.architectures.config import EncoderConfig
+from potstill.models.layout import TextLayout
+from potstill.models.noise import Noise
+
+ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": gelu,
+    "gelu_new": partial(gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(gelu, approximate="tanh"),
+    "relu": relu,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOutput:
+    """What an encoder gives."""
+
+    last: Tensor  # (N, D), or (B, D) if only first positions were computed
+    states: tuple[Tensor, ...] | None  # (N, D) each: 0 the embedding output, i after layer i
+    is_first_only: bool
+
+    def state(self, index: int) -> Tensor:
+        """Return a hidden state: 0 is the embedding output, i the output of layer i."""
+        assert self.states is not None, "call the encoder with keep_states=True"
+        assert 0 <= index < len(self.states), (
+            f"hidden state {index} does not exist: 0 is the embedding output, "
+            f"{len(self.states) - 1} the last layer's"
+        )
+        return self.states[index]
+
+
+class Encoder(nn.Module):
+    """A stack of layers over embeddings, and BERT's pooler where the config has one."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if config.pooler else None
+
+    def forward(
+        self,
+        layout: TextLayout,
+        *,
+        noise: Noise | None = None,
+        keep_states: bool = False,
+        first_only: bool = False,
+    ) -> EncoderOutput:
+        """Encode a batch.
+
+        Args:
+            layout: the texts.
+            noise: where dropout comes from; None: no dropout.
+            keep_states: return every hidden state.
+            first_only: compute the last layer at each text's first position only; keys and values
+                of all tokens are still used, so the result there is exact.
+        """
+        assert not (keep_states and first_only), "the last state needs all positions"
+        hidden_ND = self.embeddings(layout, noise)
+        states = [hidden_ND]
+        last_index = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            is_cut = first_only and index == last_index
+            hidden_ND = layer(hidden_ND, layout, noise, first_only=is_cut)
+            if keep_states:
+                states.append(hidden_ND)
+        return EncoderOutput(hidden_ND, tuple(states) if keep_states else None, first_only)
+
+
+class Embeddings(nn.Module):
+    """Sum of word, position and token-type rows, normed."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.words = nn.Embedding(config.vocabulary_size, width)
+        self.positions = nn.Embedding(config.max_positions, width)
+        self.token_types = nn.Embedding(config.token_types, width) if config.token_types else None
+        self.norm = nn.LayerNorm(width, eps=config.norm_epsilon)
+        self.dropout = config.dropout
+
+    def forward(self, layout: TextLayout, noise: Noise | None) -> Tensor:
+        """Return the embedding output, (N, D)."""
+        hidden_ND = self.words(layout.ids_N) + self.positions(layout.positions_N)
+        if self.token_types is not None:
+            if layout.token_types_N is None:
+                hidden_ND = hidden_ND + self.token_types.weight[0]
+            else:
+                hidden_ND = hidden_ND + self.token_types(layout.token_types_N)
+        return dropped(self.norm(hidden_ND), self.dropout, noise)
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each added to its input and normed."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
+        self.dropout = config.dropout
+
+    def forward(
+        self, hidden_ND: Tensor, layout: TextLayout, noise: Noise | None, *, first_only: bool
+    ) -> Tensor:
+        """Return the layer's output: (N, D) -> (N, D), or (B, D) at the first positions."""
+        mixed = self.attention(hidden_ND, layout, noise, first_only=first_only)
+        if first_only:
+            hidden_ND = hidden_ND.index_select(0, layout.first_B)
+        hidden_ND = self.attention_norm(hidden_ND + dropped(mixed, self.dropout, noise))
+        widened = self.feed_forward(hidden_ND)
+        normed: Tensor = self.feed_forward_norm(hidden_ND + dropped(widened, self.dropout, noise))
+        return normed
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of each token to the tokens of its own text."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.heads = config.heads
+        self.dropout = config.attention_dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(
+        self, hidden_ND: Tensor, layout: TextLayout, noise: Noise | None, *, first_only: bool
+    ) -> Tensor:
+        """Return (N, D), or (B, D) with queries of the first positions only."""
+        key_ND, value_ND = self.key(hidden_ND), self.value(hidden_ND)
+        settings: Any = {"heads": self.heads, "noise": noise, "dropout": self.dropout}
+        if first_only:
+            query_BD = self.query(hidden_ND.index_select(0, layout.first_B))
+            mixed = layout.first_attention.attend_first(query_BD, key_ND, value_ND, **settings)
+        else:
+            query_ND = self.query(hidden_ND)
+            mixed = layout.attention.attend(query_ND, key_ND, value_ND, **settings)
+        output: Tensor = self.output(mixed)
+        return output
+
+
+class FeedForward(nn.Module):
+    """Two dense layers with an activation between."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.feed_forward_size)
+        self.down = nn.Linear(config.feed_forward_size, config.hidden_size)
+        self.activation = ACTIVATION_FUNCTIONS[config.activation]
+
+    def forward(self, hidden_ND: Tensor) -> Tensor:
+        """Return (N, D) -> (N, D)."""
+        output: Tensor = self.down(self.activation(self.up(hidden_ND)))
+        return output
+
+
+def dropped(values: Tensor, probability: float, noise: Noise | None) -> Tensor:
+    """Return the values after dropout, or as they are where there is no noise."""
+    return values if noise is None else noise.drop(values, probability)

@@ -1,0 +1,158 @@
+"""Where each token of a ragged batch lies while its texts attend: padded, packed or flat.
+
+Everything but attention runs on the N real tokens laid end to end, so padding costs nothing there;
+only attention needs to know which tokens belong together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from potstill.architectures.config import EncoderConfig
+from potstill.errors import DataError, RecipeError
+from potstill.models.attention import Arrangement, FlatTexts, Rows, has_flat_attention
+from potstill.text.packing import pack
+from potstill.text.ragged import RaggedBatch
+
+How = Literal["auto", "padded", "packed", "flat"]
+HOWS: tuple[How, ...] = get_args(How)
+
+_SHORTEST_PACKED_ROW = 128  # tokens; shorter rows waste their ends
+
+
+@dataclass(frozen=True, slots=True)
+class TextLayout:
+    """A ragged batch on a device, ready for an encoder."""
+
+    ids_N: Tensor
+    positions_N: Tensor  # rows of the position table, the family's offset added
+    token_types_N: Tensor | None  # None: every token is of the first segment
+    text_N: Tensor  # number of each token's text
+    first_B: Tensor  # where each text begins
+    lengths_B: Tensor
+    attention: Arrangement
+    first_attention: Arrangement  # for a last layer that is computed at the first positions only
+
+
+def arrange(
+    batch: RaggedBatch,
+    config: EncoderConfig,
+    *,
+    device: torch.device | str = "cpu",
+    how: How = "auto",
+    row_tokens: int | None = None,
+) -> TextLayout:
+    """Lay out a batch for `config`.
+
+    Args:
+        batch: texts of at least one token each.
+        config: tells the position offset and the longest text.
+        device: where the tensors go.
+        how: "padded" rows of one text, "packed" rows of several, "flat" for variable-length
+            kernels (CUDA, half precision), or "auto", which takes the cheaper rows.
+        row_tokens: width of packed rows; default 128 or the longest text.
+
+    Raises:
+        DataError: a text without a token, longer than the position table, or an id that the
+            vocabulary does not have.
+        RecipeError: flat attention where the device has none.
+    """
+    _require_fitting(batch, config)
+    device = torch.device(device)
+    padded = _padded_rows(batch, device)
+    return TextLayout(
+        ids_N=_tensor(batch.ids, device),
+        positions_N=_tensor(batch.positions() + np.int32(config.position_offset), device),
+        token_types_N=_token_types(batch, config, device),
+        text_N=_tensor(batch.text_index(), device),
+        first_B=_tensor(batch.offsets[:-1], device),
+        lengths_B=_tensor(batch.lengths, device),
+        attention=_arrangement(batch, device, how, row_tokens, padded),
+        first_attention=padded,
+    )
+
+
+def _arrangement(
+    batch: RaggedBatch, device: torch.device, how: How, row_tokens: int | None, padded: Rows
+) -> Arrangement:
+    if how not in HOWS:
+        raise RecipeError(f"no arrangement {how!r}", allowed=", ".join(HOWS))
+    if how == "padded":
+        return padded
+    if how == "flat":
+        if not has_flat_attention(device):
+            raise RecipeError(
+                f"{device.type} has no variable-length attention",
+                allowed="flat on CUDA with a torch that offers varlen_attn",
+                cure="use padded or packed",
+            )
+        return FlatTexts(_tensor(batch.offsets, device, dtype=torch.int32), batch.longest)
+    width = row_tokens or max(_SHORTEST_PACKED_ROW, batch.longest)
+    packed_cost = batch.total_tokens * width  # scores of a full row: width a token
+    padded_cost = len(batch) * batch.longest**2
+    if how == "auto" and padded_cost <= packed_cost:
+        return padded
+    return _packed_rows(batch, device, width)
+
+
+def _padded_rows(batch: RaggedBatch, device: torch.device) -> Rows:
+    width = batch.longest
+    slots = batch.text_index().astype(np.int64) * width + batch.positions()
+    lengths = _tensor(batch.lengths, device)
+    is_full = batch.total_tokens == len(batch) * width
+    is_key_BL = torch.arange(width, device=device) < lengths[:, None]
+    return Rows(
+        slots_N=_tensor(slots, device),
+        rows=len(batch),
+        width=width,
+        attends=None if is_full else is_key_BL[:, None, None, :],
+    )
+
+
+def _packed_rows(batch: RaggedBatch, device: torch.device, row_tokens: int) -> Rows:
+    packing = pack(batch.lengths, row_tokens=row_tokens)
+    slots = packing.slots()
+    # Empty slots form a text of their own: a row of scores without any key would be nan.
+    text_RT = np.full(packing.rows * packing.row_tokens, -1, dtype=np.int32)
+    text_RT[slots] = batch.text_index()
+    text = _tensor(text_RT.reshape(packing.rows, packing.row_tokens), device)
+    return Rows(
+        slots_N=_tensor(slots, device),
+        rows=packing.rows,
+        width=packing.row_tokens,
+        attends=(text[:, :, None] == text[:, None, :])[:, None],
+    )
+
+
+def _token_types(batch: RaggedBatch, config: EncoderConfig, device: torch.device) -> Tensor | None:
+    # RoBERTa has a table of one row, and DistilBERT none: both read every token as type 0.
+    if batch.token_types is None or config.token_types < 2:
+        return None
+    return _tensor(batch.token_types, device)
+
+
+def _require_fitting(batch: RaggedBatch, config: EncoderConfig) -> None:
+    if len(batch) == 0 or int(batch.lengths.min()) == 0:
+        raise DataError("a text has no token, not even a special one")
+    if batch.longest > config.max_length:
+        raise DataError(
+            f"a text has {batch.longest} tokens",
+            allowed=f"at most {config.max_length}, the model's position table",
+            cure="cut it with --max-length",
+        )
+    lowest, highest = int(batch.ids.min()), int(batch.ids.max())
+    if lowest < 0 or highest >= config.vocabulary_size:
+        raise DataError(
+            f"token id {highest if lowest >= 0 else lowest} is not in the model's vocabulary",
+            allowed=f"0 to {config.vocabulary_size - 1}",
+            cure="use the tokenizer of the same folder as the weights",
+        )
+
+
+def _tensor(array: np.ndarray, device: torch.device, *, dtype: torch.dtype = torch.int64) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device=device, dtype=dtype)

@@ -1,0 +1,55 @@
+"""Dropout whose randomness is passed in: the same seed gives the same bytes in any process.
+
+A network drops values if and only if it is handed a `Noise`; there is no hidden training mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_LEVELS = 2**16
+
+
+class Noise:
+    """A stream of dropout masks, determined by its seed words alone.
+
+    On the CPU the bits come from numpy: torch's own generator is serial there and took longer than
+    the layer it serves. The probability is kept to 1/65,536.
+    """
+
+    def __init__(self, *seed: int, device: torch.device | str = "cpu") -> None:
+        """Start the stream for seed words such as (seed, step, micro-batch)."""
+        self.device = torch.device(device)
+        self._source = _source(seed, self.device)
+
+    def drop(self, values: Tensor, probability: float) -> Tensor:
+        """Zero each value with `probability` and scale the rest so that the mean stays.
+
+        Shapes: any -> the same.
+        """
+        if probability <= 0.0:
+            return values
+        return values * self._scaled_mask(values, probability)
+
+    def _scaled_mask(self, values: Tensor, probability: float) -> Tensor:
+        if isinstance(self._source, torch.Generator):
+            keep = 1.0 - probability
+            mask = torch.empty_like(values, requires_grad=False)
+            return mask.bernoulli_(keep, generator=self._source).div_(keep)
+        dropped_levels = round(probability * _LEVELS)
+        levels = np.frombuffer(bytearray(self._source.bytes(2 * values.numel())), dtype=np.int16)
+        is_kept = torch.from_numpy(levels).view(values.shape) >= dropped_levels - _LEVELS // 2
+        return is_kept.to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped_levels))
+
+
+def _source(seed: Sequence[int], device: torch.device) -> torch.Generator | np.random.Generator:
+    words = np.random.SeedSequence(list(seed))
+    if device.type == "cpu":
+        return np.random.Generator(np.random.SFC64(words))
+    generator = torch.Generator(device)
+    generator.manual_seed(int(words.generate_state(1, np.uint64)[0] >> 1))
+    return generator

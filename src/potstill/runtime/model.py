@@ -1,0 +1,152 @@
+"""The model that a user holds: tokenizer, engine and the decoding of its task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.bundle.folder import ModelFolder, open_folder
+from potstill.bundle.hub import resolve
+from potstill.bundle.manifest import fingerprint
+from potstill.bundle.write import content_of, write_bundle
+from potstill.errors import DataError, InputError
+from potstill.runtime.engines import build_engine
+from potstill.runtime.engine import Engine
+from potstill.tasks.classification import Classification
+from potstill.text.tokenizer import Encoded, Tokenizer
+
+
+class Model:
+    """A loaded model folder, ready to answer."""
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        tokenizer: Tokenizer,
+        engine: Engine,
+        *,
+        max_length: int | None = None,
+    ) -> None:
+        """Put the parts together; see `load` for the usual way.
+
+        Args:
+            folder: what stands on disk.
+            tokenizer: strings to ids.
+            engine: ids to arrays.
+            max_length: tokens at which a text is cut; None: what the folder says.
+        """
+        self.folder = folder
+        self.tokenizer = tokenizer
+        self.engine = engine
+        self.max_length = max_length or folder.max_length
+
+    @property
+    def task(self) -> str | None:
+        """Return the kind of task, None for a bare encoder."""
+        return self.folder.task
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the names of the outputs."""
+        return self.folder.head.labels
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the identity of config, weights and tokenizer."""
+        return fingerprint(self.folder.path)
+
+    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Answer each text by the model's task.
+
+        Returns:
+            For classification `{"label", "score", "scores", "truncated"}`.
+
+        Raises:
+            InputError: the model has no head, or one of a task that cannot be answered here.
+            DataError: something that is not a text.
+        """
+        if self.task != "classification":
+            raise InputError(
+                f"the task of this model is {self.task or 'none (a bare encoder)'}",
+                where=str(self.folder.path),
+                allowed="predict answers classification",
+                cure="fine-tune it first (potstill finetune), or use embed for its vectors",
+            )
+        encoded = self.encode(texts)
+        logits_BC = self.engine.run(encoded.batch)["logits"]
+        return Classification(self.labels).answers(logits_BC, encoded.truncated)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one vector a text, (B, D), pooled and normed as the folder declares.
+
+        A folder that declares nothing gives the mean over all positions, not normed.
+
+        Raises:
+            DataError: something that is not a text.
+        """
+        vectors_BD: NDArray[np.float32] = self.engine.run(self.encode(texts).batch, ["vectors"])[
+            "vectors"
+        ]
+        return vectors_BD
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Tokenize, cutting at `max_length`; the result tells which texts were cut.
+
+        Raises:
+            DataError: something that is not a text, with its place in the list.
+        """
+        if isinstance(texts, str):
+            raise DataError("texts is one string", allowed="a list of strings", cure="[text]")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"text is {type(text).__name__}, not a string", where=f"item {index}"
+                )
+        return self.tokenizer.encode(list(texts), max_length=self.max_length)
+
+    def save(self, path: str | Path) -> str:
+        """Write the model as a bundle, whole or not at all, and return its fingerprint.
+
+        Weights come out under today's names whatever names they were read by; what the model does
+        not use (see `info`) is left out.
+
+        Raises:
+            OutputError: the target is not empty or cannot be written.
+            StorageError: the disk is full.
+        """
+        return write_bundle(Path(path), content_of(self.folder, self.tokenizer))
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    engine: str = "torch",
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    max_length: int | None = None,
+) -> Model:
+    """Load a model from a folder or, as "hub:NAME", from the Hugging Face hub.
+
+    Args:
+        name_or_path: a Hugging Face folder, a bundle, or "hub:org/name".
+        engine: "torch".
+        device: "auto", "cpu", "cuda", "mps".
+        precision: "auto" is bf16 where the hardware multiplies it, else "fp32".
+        threads: of the engine; None: what affinity and quota allow.
+        max_length: tokens at which texts are cut; None: what the folder says.
+
+    Raises:
+        ModelError: the folder cannot be used.
+        RecipeError: a setting that this machine or model does not have.
+    """
+    folder = open_folder(resolve(name_or_path))
+    tokenizer = folder.tokenizer()
+    runner = build_engine(
+        folder, engine=engine, device=device, precision=precision, threads=threads
+    )
+    return Model(folder, tokenizer, runner, max_length=max_length)

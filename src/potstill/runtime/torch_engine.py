@@ -1,0 +1,176 @@
+"""The torch engine: CUDA with variable-length attention, mps, and CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from potstill.bundle.folder import ModelFolder
+from potstill.bundle.sentence_transformers import VectorRecipe
+from potstill.errors import RecipeError
+from potstill.models.attention import has_flat_attention
+from potstill.models.heads import mean_of_texts
+from potstill.models.layout import How, TextLayout, arrange
+from potstill.models.loading import load_task_model
+from potstill.models.memory import told_when_memory_ends
+from potstill.models.precision import DTYPES, Precision, resolve_device, resolve_precision
+from potstill.models.task_model import TaskModel
+from potstill.runtime.engine import STATE_PREFIX, Outputs
+from potstill.text.batching import batches_by_tokens
+from potstill.text.ragged import RaggedBatch
+
+Floats = NDArray[np.float32]
+Order = NDArray[np.int64]
+
+_DEFAULT_BATCH_TOKENS = {"cpu": 2_048, "mps": 8_192, "cuda": 65_536}
+
+
+class TorchEngine:
+    """Runs a `TaskModel`; the model may go on being trained between runs."""
+
+    name = "torch"
+
+    def __init__(
+        self,
+        model: TaskModel,
+        *,
+        vectors: VectorRecipe | None = None,
+        precision: Precision = "fp32",
+        how: How = "auto",
+        batch_tokens: int | None = None,
+    ) -> None:
+        """Wrap a model where it lies.
+
+        Args:
+            model: its parameters' device is where batches go.
+            vectors: how texts become vectors; None: the mean, not normed.
+            precision: format of the products; fp32 weights are cast as needed, not changed.
+            how: arrangement for attention, see `arrange`.
+            batch_tokens: largest texts times longest of one inner batch.
+        """
+        self.model = model
+        self.vectors = vectors or VectorRecipe()
+        self.precision = precision
+        parameter = next(model.parameters())
+        self._device = parameter.device
+        self._weights_dtype = parameter.dtype
+        is_half = precision != "fp32"
+        self._how: How = (
+            "flat" if how == "auto" and is_half and has_flat_attention(self._device) else how
+        )
+        self._batch_tokens = batch_tokens or _DEFAULT_BATCH_TOKENS[self._device.type]
+
+    @property
+    def device(self) -> str:
+        """Return where the model lies."""
+        return self._device.type
+
+    @torch.inference_mode()
+    def run(self, batch: RaggedBatch, outputs: Sequence[str] = ("logits",)) -> Outputs:
+        """Return the outputs asked for: see `Engine.run`."""
+        self._require_known(outputs)
+        torch.set_flush_denormal(True)  # without it some kernels slow down many times
+        chosen = batches_by_tokens(batch.lengths, max_tokens=self._batch_tokens)
+        with self._autocast(), told_when_memory_ends(self.device):
+            parts = [self._run_part(batch.take(texts), outputs) for texts in chosen]
+        if not parts:
+            return {name: np.zeros((0, self._width(name)), dtype=np.float32) for name in outputs}
+        return {
+            name: _in_callers_order(
+                batch, chosen, [part[name] for part in parts], per_text=self._is_per_text(name)
+            )
+            for name in outputs
+        }
+
+    def _run_part(self, batch: RaggedBatch, outputs: Sequence[str]) -> Outputs:
+        layout = arrange(batch, self.model.config, device=self._device, how=self._how)
+        keeps_states = any(name.startswith(STATE_PREFIX) for name in outputs)
+        if "vectors" in outputs:
+            encoded = self.model.encoder(layout, keep_states=keeps_states)
+        else:
+            encoded = self.model.encode(layout, keep_states=keeps_states)
+        results: dict[str, Tensor] = {}
+        for name in outputs:
+            if name == "logits":
+                results[name] = self.model.logits(encoded, layout)
+            elif name == "vectors":
+                results[name] = self._vectors(encoded.last, layout)
+            else:
+                results[name] = encoded.state(int(name.removeprefix(STATE_PREFIX)))
+        return {name: tensor.float().cpu().numpy() for name, tensor in results.items()}
+
+    def _vectors(self, hidden_ND: Tensor, layout: TextLayout) -> Tensor:
+        if self.vectors.pooling == "mean":
+            vectors_BD = mean_of_texts(hidden_ND, layout)
+        else:
+            vectors_BD = hidden_ND[layout.first_B].float()
+        return normalize(vectors_BD, dim=-1) if self.vectors.normalize else vectors_BD
+
+    def _is_per_text(self, output: str) -> bool:
+        return output == "vectors" or (
+            output == "logits" and self.model.spec.kind == "classification"
+        )
+
+    def _width(self, output: str) -> int:
+        if output != "logits":
+            return self.model.config.hidden_size
+        return len(self.model.spec.labels) or self.model.config.vocabulary_size
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self._device.type,
+            dtype=DTYPES[self.precision],
+            enabled=self.precision != "fp32" and self._weights_dtype == torch.float32,
+        )
+
+    def _require_known(self, outputs: Sequence[str]) -> None:
+        states = [f"{STATE_PREFIX}{index}" for index in range(self.model.config.layers + 1)]
+        known = ["vectors", *states]
+        if self.model.head is not None:
+            known.insert(0, "logits")
+        for name in outputs:
+            if name not in known:
+                raise RecipeError(f"this model gives no output {name!r}", allowed=", ".join(known))
+
+
+def load_torch_engine(
+    folder: ModelFolder,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> TorchEngine:
+    """Load a folder's model for inference.
+
+    Raises:
+        ModelError: the weights do not fit.
+        RecipeError: a device or precision that this machine does not have.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen_device = resolve_device(device)
+    chosen_precision = resolve_precision(precision, chosen_device)
+    model = load_task_model(folder).to(chosen_device, DTYPES[chosen_precision])
+    model.requires_grad_(False)  # noqa: FBT003 - torch's own signature
+    return TorchEngine(model, vectors=folder.vectors, precision=chosen_precision)
+
+
+def _in_callers_order(
+    batch: RaggedBatch, chosen: Sequence[Order], parts: Sequence[Floats], *, per_text: bool
+) -> Floats:
+    """Put the rows of inner batches back into the order of `batch`."""
+    joined, texts = np.concatenate(parts), np.concatenate(chosen)
+    if per_text:
+        rows = texts
+    else:
+        # The same gather that took the texts out tells where each of their tokens came from.
+        numbered = RaggedBatch(np.arange(batch.total_tokens, dtype=np.int32), batch.offsets)
+        rows = numbered.take(texts).ids.astype(np.int64)
+    restored = np.empty_like(joined)
+    restored[rows] = joined
+    return restored

@@ -1,0 +1,101 @@
+"""Classification: each text has one of two or more classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.architectures.heads import HeadSpec, Pooling
+from potstill.data.rows import Rows
+from potstill.errors import DataError
+from potstill.metrics.classification import Accuracy
+
+Floats = NDArray[np.floating[Any]]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """A set of classes, in the order of the head's outputs."""
+
+    labels: tuple[str, ...]
+
+    @classmethod
+    def from_rows(cls, rows: Rows) -> Classification:
+        """Find the classes in training rows; numbers are sorted as numbers.
+
+        Raises:
+            DataError: fewer than two classes, or so many that labels must be something else.
+        """
+        labels = sorted(set(rows.column("label")), key=_natural_order)
+        if len(labels) < 2:
+            raise DataError(
+                f"there is only one class, {labels[0]!r}" if labels else "there is no row",
+                where=f"{rows.source}, field 'label'",
+                allowed="two or more classes",
+            )
+        if len(labels) > max(50, len(rows) // 2):
+            raise DataError(
+                f"{len(labels)} classes in {len(rows)} rows",
+                where=f"{rows.source}, field 'label'",
+                cure="name the column of classes with --label-column",
+            )
+        return cls(tuple(labels))
+
+    def head(self, pooling: Pooling) -> HeadSpec:
+        """Return the head that answers this task."""
+        return HeadSpec(kind="classification", labels=self.labels, pooling=pooling)
+
+    def targets(self, rows: Rows) -> Int64:
+        """Return each row's class as its index, (B,).
+
+        Raises:
+            DataError: a label that was not in the training rows, with its line.
+        """
+        index_of = {label: index for index, label in enumerate(self.labels)}
+        targets = np.zeros(len(rows), dtype=np.int64)
+        for row, label in enumerate(rows.column("label")):
+            if label not in index_of:
+                raise DataError(
+                    f"label {label!r} is none of the model's",
+                    where=f"{rows.where(row)}, field 'label'",
+                    allowed=", ".join(self.labels[:20]),
+                )
+            targets[row] = index_of[label]
+        return targets
+
+    def answers(self, logits_BC: Floats, truncated: NDArray[np.bool_]) -> list[dict[str, Any]]:
+        """Return one item a text: the best class, its probability and those of all."""
+        scores_BC = probabilities(logits_BC)
+        items = []
+        for scores, is_cut in zip(scores_BC, truncated, strict=True):
+            ranked = [
+                {"label": self.labels[index], "score": float(scores[index])}
+                for index in np.argsort(-scores, kind="stable")
+            ]
+            items.append({**ranked[0], "scores": ranked, "truncated": bool(is_cut)})
+        return items
+
+    def score(self, logits_BC: Floats, targets_B: Int64) -> float:
+        """Return the primary metric, accuracy."""
+        return Accuracy().of(logits_BC.argmax(axis=-1), targets_B)
+
+
+def probabilities(logits_BC: Floats) -> Floats:
+    """Return the softmax of each row, stable for any finite logits, in float64."""
+    shifted_BC = logits_BC.astype(np.float64)
+    shifted_BC -= shifted_BC.max(axis=-1, keepdims=True, initial=-np.inf)
+    powers_BC = np.exp(shifted_BC)
+    normed: Floats = powers_BC / powers_BC.sum(axis=-1, keepdims=True)
+    return normed
+
+
+def _natural_order(label: str) -> tuple[int, float, str]:
+    """Sort "2" before "10", and numbers before names."""
+    try:
+        return (0, float(label), label)
+    except ValueError:
+        return (1, 0.0, label)

@@ -1,0 +1,1 @@
+"""Strings to ids: tokenizer, ragged batches, batches by token budget, packing."""

@@ -1,0 +1,190 @@
+"""Checkpoints of a run: tensors first, then a small JSON file whose rename makes them count.
+
+A checkpoint is valid if its JSON file is there and the tensors have the sha256 that it tells; the
+newest valid one is resumed. No pickle: safetensors and JSON only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from potstill.errors import RecipeError
+from potstill.files import flush_folder, sha256_of_file, told_in_one_line, write_atomically
+
+_KEPT = 2  # the newest, and one before in case the newest is torn by the disk
+_MEAN, _SQUARE, _WEIGHT = "adam.mean.", "adam.square.", "weight."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """Where a run stands, beside its tensors.
+
+    The data order and all random numbers are functions of the recipe's seed and the step, so the
+    step is their whole state.
+    """
+
+    recipe_hash: str
+    step: int  # optimizer steps done
+    best_score: float | None = None
+    best_step: int | None = None
+    scores: list[list[float]] = field(default_factory=list)  # [step, dev score]
+    seconds: float = 0.0  # of work so far
+    train_tokens: int = 0  # real tokens seen so far
+    torch_version: str = torch.__version__
+    threads: int = field(default_factory=torch.get_num_threads)
+    processes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFolder:
+    """The folder of one run's checkpoints."""
+
+    path: Path
+
+    def newest(self, recipe_hash: str) -> RunState | None:
+        """Return the newest valid state, or None to begin from the start.
+
+        Raises:
+            RecipeError: the folder holds a run of another recipe or other data.
+        """
+        for file in sorted(self.path.glob("step-*.json"), reverse=True):
+            state = _read_state(file)
+            if state is None or not self._is_whole(file):
+                continue
+            if state.recipe_hash != recipe_hash:
+                raise RecipeError(
+                    "an unfinished run with other settings, model or data stands here",
+                    where=str(self.path),
+                    cure="repeat its settings to go on, or remove this folder to begin anew",
+                )
+            return state
+        return None
+
+    def save(self, state: RunState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write a checkpoint; older ones go when it stands.
+
+        Raises:
+            StorageError: the disk is full; the checkpoint before is whole.
+        """
+        tensors = _tensors(model, optimizer)
+        content = save(tensors)
+        path = self._tensor_file(state.step)
+        with told_in_one_line(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+        told = asdict(state) | {"sha256": sha256_of_file(path)}
+        write_atomically(path.with_suffix(".json"), orjson.dumps(told, option=orjson.OPT_INDENT_2))
+        self._remove_old(state)
+
+    def restore(self, state: RunState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put a checkpoint's tensors into the model and the optimizer."""
+        targets = _tensors(model, optimizer)
+        with safe_open(self._tensor_file(state.step), framework="pt") as stored:
+            assert set(stored.keys()) == set(targets), "other tensors under one recipe hash"
+            with torch.no_grad():
+                for name, target in targets.items():
+                    target.copy_(stored.get_tensor(name))
+        set_steps(optimizer, state.step)
+
+    def save_best(self, step: int, model: nn.Module) -> None:
+        """Write the weights of the best score so far."""
+        with told_in_one_line(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()}
+        write_atomically(self._best_file(step), save(weights))
+
+    @torch.no_grad()
+    def restore_best(self, step: int, model: nn.Module) -> None:
+        """Put the weights of the best score into the model."""
+        with safe_open(self._best_file(step), framework="pt") as stored:
+            for name, parameter in model.named_parameters():
+                parameter.copy_(stored.get_tensor(name))
+
+    def _tensor_file(self, step: int) -> Path:
+        return self.path / f"step-{step:09d}.safetensors"
+
+    def _best_file(self, step: int) -> Path:
+        return self.path / f"best-{step:09d}.safetensors"
+
+    def _is_whole(self, state_file: Path) -> bool:
+        tensor_file = state_file.with_suffix(".safetensors")
+        told = orjson.loads(state_file.read_bytes()).get("sha256")
+        if not tensor_file.is_file() or sha256_of_file(tensor_file) != told:
+            return False
+        try:
+            with safe_open(tensor_file, framework="pt"):
+                return True
+        except SafetensorError:
+            return False
+
+    def _remove_old(self, state: RunState) -> None:
+        """Keep the newest checkpoints and every best file that one of them names."""
+        files = sorted(self.path.glob("step-*.json"))
+        for file in files[:-_KEPT]:
+            file.unlink()
+            file.with_suffix(".safetensors").unlink(missing_ok=True)
+        kept = [_read_state(file) for file in files[-_KEPT:]]
+        needed = {self._best_file(told.best_step) for told in kept if told and told.best_step}
+        for file in self.path.glob("best-*.safetensors"):
+            if file not in needed and file != self._best_file(state.best_step or 0):
+                file.unlink()
+        flush_folder(self.path)
+
+
+def adam_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return AdamW's running means of every trained parameter, in the model's order."""
+    return [
+        tensor
+        for name, tensor in _tensors(model, optimizer).items()
+        if not name.startswith(_WEIGHT)
+    ]
+
+
+def set_steps(optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Tell AdamW how many steps its running means have seen."""
+    for moments in optimizer.state.values():
+        moments["step"].fill_(float(step))
+
+
+def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return weights and the optimizer's running means by name; they are views, not copies."""
+    named: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        named[_WEIGHT + name] = parameter.detach()
+        if not parameter.requires_grad:
+            continue
+        moments = _moments(optimizer, parameter)
+        named[_MEAN + name] = moments["exp_avg"]
+        named[_SQUARE + name] = moments["exp_avg_sq"]
+    return named
+
+
+def _moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Mapping[str, Any]:
+    """Return AdamW's state of one parameter, made as AdamW itself would before its first step."""
+    moments: dict[str, Any] = optimizer.state[parameter]
+    if "exp_avg" not in moments:
+        moments["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        moments["exp_avg"] = torch.zeros_like(parameter)
+        moments["exp_avg_sq"] = torch.zeros_like(parameter)
+    return moments
+
+
+def _read_state(file: Path) -> RunState | None:
+    """Read a state file; None if it is torn."""
+    try:
+        content = orjson.loads(file.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    names = {field.name for field in fields(RunState)}
+    if not isinstance(content, dict) or not {"recipe_hash", "step"} <= set(content):
+        return None
+    return RunState(**{name: value for name, value in content.items() if name in names})

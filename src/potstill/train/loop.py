@@ -1,0 +1,320 @@
+"""The one training loop: it takes an objective and a score function and knows no task.
+
+Covered: one process or several under torchrun, fp32 and bf16 autocast, exact resume, stop by
+signal, the best weights by dev score. Not covered: weights that do not fit one device.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from potstill.errors import Diverged, RecipeError, Stopped
+from potstill.models.memory import told_when_memory_ends
+from potstill.models.noise import Noise
+from potstill.models.precision import DTYPES, Precision, resolve_precision
+from potstill.models.task_model import TaskModel
+from potstill.recipe import TrainingRecipe
+from potstill.train.checkpoints import CheckpointFolder, RunState, adam_moments, set_steps
+from potstill.train.objective import Objective
+from potstill.train.optimizer import build_optimizer
+from potstill.train.progress import Listener, Meter
+from potstill.train.schedule import Schedule
+from potstill.train.signals import StopRequest
+from potstill.train.world import World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """How a run ended; the model holds the best weights, or the last where no score was taken."""
+
+    steps: int
+    train_tokens: int
+    seconds: float  # of work, those before a resume included
+    best_score: float | None
+    best_step: int | None
+    scores: list[list[float]]  # [step, dev score]
+    precision: Precision
+    resumed_from: int | None  # the step, None for an uninterrupted run
+    warnings: list[str]
+
+
+def train(
+    model: TaskModel,
+    objective: Objective,
+    recipe: TrainingRecipe,
+    *,
+    checkpoints: CheckpointFolder,
+    recipe_hash: str,
+    score: Callable[[], float] | None = None,
+    listeners: tuple[Listener, ...] = (),
+    world: World | None = None,
+) -> TrainingResult:
+    """Minimize the objective, resuming where the checkpoints end.
+
+    Args:
+        model: trained in place, on its own device.
+        objective: the loss terms.
+        recipe: the settings.
+        checkpoints: where the run's state is kept; left as it is at the end.
+        recipe_hash: what must be equal for a checkpoint to be of this run.
+        score: takes the dev score of the model as it is now, greater is better.
+        listeners: called about once a second and at each score, in the main process.
+        world: the processes; None: this one alone.
+
+    Raises:
+        Diverged: loss or gradient is not finite; the last checkpoint is from before.
+        OutOfMemory: a micro-batch does not fit.
+        StorageError: the disk is full; the last checkpoint is whole.
+        Stopped: SIGTERM or Ctrl-C; a checkpoint was written.
+        RecipeError: the checkpoints are of another run.
+    """
+    run = _Run(model, objective, recipe, checkpoints, recipe_hash, world or World())
+    with StopRequest() as stop:
+        return run.work(score, listeners, stop)
+
+
+class _Run:
+    """The moving parts of one run."""
+
+    def __init__(
+        self,
+        model: TaskModel,
+        objective: Objective,
+        recipe: TrainingRecipe,
+        checkpoints: CheckpointFolder,
+        recipe_hash: str,
+        world: World,
+    ) -> None:
+        torch.set_flush_denormal(True)  # without it some kernels slow down many times
+        self.model = model
+        self.objective = objective
+        self.recipe = recipe
+        self.checkpoints = checkpoints
+        self.world = world
+        self.device = next(model.parameters()).device
+        self.precision = resolve_precision(recipe.precision, self.device, training=True)
+        self.schedule = Schedule(recipe, np.asarray(objective.lengths))
+        if not len(self.schedule.lengths):
+            raise RecipeError("there is no training row")
+        self.optimizer = build_optimizer(model, recipe)
+        self.state = RunState(recipe_hash=recipe_hash, step=0, processes=world.size)
+        self.warnings: list[str] = []
+        self.resumed_from = self._resume(recipe_hash)
+        self.world.share_tensors(parameter.detach() for parameter in model.parameters())
+        self._began = time.perf_counter() - self.state.seconds
+        self._saved_at = time.perf_counter()
+        self._save_took = 0.0
+
+    def work(
+        self,
+        score: Callable[[], float] | None,
+        listeners: tuple[Listener, ...],
+        stop: StopRequest,
+    ) -> TrainingResult:
+        """Go on until the last step."""
+        meter = Meter(self.schedule.total_steps)
+        while self.state.step < self.schedule.total_steps:
+            rate = self.schedule.learning_rate(self.state.step)
+            losses, norm, tokens = self._step(rate)
+            self._advance(tokens)
+            meter.add(losses, tokens)
+            taken = self._score(score) if self.schedule.is_scored(self.state.step) else None
+            if taken is not None or meter.is_due or self.state.step == self.schedule.total_steps:
+                moment = meter.moment(
+                    self.state.step,
+                    learning_rate=rate,
+                    gradient_norm=norm,
+                    score=taken,
+                    best_score=self.state.best_score,
+                )
+                for listener in listeners if self.world.is_main else ():
+                    listener(moment)
+            self._keep(stop)
+        return self._finish()
+
+    def _step(self, learning_rate: float) -> tuple[Mapping[str, float], float, int]:
+        """Do one optimizer step; return the mean of each loss term, the norm, the real tokens."""
+        step = self.state.step
+        batches = self._own_batches(step)
+        totals = self._totals(batches)
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.objective.weights}
+        self.optimizer.zero_grad(set_to_none=True)
+        cure = "lower --set batch_tokens or --max-length; the run goes on from its checkpoint"
+        with told_when_memory_ends(self.device.type, cure=cure):
+            for index, batch in batches.items():
+                for name, value in self._backward(step, index, batch, totals).items():
+                    parts[name].append(value)
+            self.world.sum_gradients(self.model)
+            norm = self._update(learning_rate)
+        # Read only now: a value read between micro-batches would make a card wait.
+        sums = {name: sum(value.item() for value in values) for name, values in parts.items()}
+        sums = self.world.sum_counts(sums, self.device)
+        means = {name: value / max(totals[name], 1.0) for name, value in sums.items()}
+        self._require_finite(means, norm)
+        return means, norm, round(totals["tokens"])
+
+    def _own_batches(self, step: int) -> dict[int, Any]:
+        """Return this process's micro-batches of a step by their number in the whole step."""
+        micro_batches = self.schedule.micro_batches(step)
+        own = range(self.world.rank, len(micro_batches), self.world.size)
+        return {
+            index: self.objective.prepare(
+                micro_batches[index], np.random.default_rng([self.recipe.seed, step, index])
+            )
+            for index in own
+        }
+
+    def _totals(self, batches: Mapping[int, Any]) -> dict[str, float]:
+        """Return each term's positions in the whole step, over all processes, and its tokens."""
+        totals = dict.fromkeys(self.objective.weights, 0.0)
+        for batch in batches.values():
+            for name, count in self.objective.counts(batch).items():
+                totals[name] += count
+        totals = self.world.sum_counts(totals, self.device)
+        rows = np.concatenate(self.schedule.micro_batches(self.state.step))
+        return totals | {"tokens": float(self.schedule.lengths[rows].sum())}
+
+    def _backward(
+        self, step: int, index: int, batch: Any, totals: Mapping[str, float]
+    ) -> dict[str, Tensor]:
+        """Add one micro-batch's share of the gradient; return the sum of each term."""
+        # Seeded by place, so neither resuming nor the number of processes changes what is dropped.
+        noise = Noise(self.recipe.seed, step, index, device=self.device)
+        with torch.autocast(
+            self.device.type,
+            dtype=DTYPES[self.precision],
+            enabled=self.precision != "fp32",
+        ):
+            sums = self.objective.loss_sums(self.model, batch, noise)
+        total = torch.stack(
+            [
+                self.objective.weights[name] * value / max(totals[name], 1.0)
+                for name, value in sums.items()
+            ]
+        ).sum()
+        total.backward()  # type: ignore[no-untyped-call] # torch leaves this method unannotated
+        return {name: value.detach() for name, value in sums.items()}
+
+    def _update(self, learning_rate: float) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        length = float(norm.item())
+        if math.isfinite(length):
+            self.optimizer.step()
+        return length
+
+    def _require_finite(self, means: Mapping[str, float], norm: float) -> None:
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        if bad or not math.isfinite(norm):
+            what = f"the loss {', '.join(bad)}" if bad else "the gradient"
+            kept = self.checkpoints.path
+            raise Diverged(
+                f"{what} is not finite at step {self.state.step + 1}",
+                cure=f"lower --learning-rate, or use --set precision=fp32; the last good "
+                f"checkpoint stays in {kept}",
+            )
+
+    def _advance(self, tokens: int) -> None:
+        self.state = replace(
+            self.state,
+            step=self.state.step + 1,
+            train_tokens=self.state.train_tokens + tokens,
+            seconds=time.perf_counter() - self._began,
+        )
+
+    def _score(self, score: Callable[[], float] | None) -> float | None:
+        """Take the dev score in the main process, tell it to all and keep the best weights."""
+        if score is None:
+            return None
+        taken = float(self.world.from_main(score() if self.world.is_main else None, self.device))
+        step = self.state.step
+        self.state = replace(self.state, scores=[*self.state.scores, [step, taken]])
+        if self.state.best_score is None or taken > self.state.best_score:
+            if self.world.is_main:
+                self.checkpoints.save_best(step, self.model)
+            self.state = replace(self.state, best_score=taken, best_step=step)
+        return taken
+
+    def _keep(self, stop: StopRequest) -> None:
+        """Write a checkpoint when it is time, when asked to stop, and at the end."""
+        wish = {"stop": float(stop.is_made), "due": float(self._checkpoint_is_due())}
+        wish = self.world.sum_counts(wish, self.device)
+        is_last = self.state.step == self.schedule.total_steps
+        if wish["stop"] or wish["due"] or is_last:
+            self._save()
+        if wish["stop"] and not is_last:
+            raise Stopped(
+                f"stopped after step {self.state.step} of {self.schedule.total_steps}",
+                cure="repeat the command to go on",
+            )
+
+    def _checkpoint_is_due(self) -> bool:
+        if not self.world.is_main:
+            return False
+        pause = max(self.recipe.checkpoint_every_s, 50 * self._save_took)
+        return time.perf_counter() - self._saved_at >= pause
+
+    def _save(self) -> None:
+        if not self.world.is_main:
+            return
+        began = time.perf_counter()
+        self.checkpoints.save(self.state, self.model, self.optimizer)
+        self._saved_at = time.perf_counter()
+        self._save_took = self._saved_at - began
+
+    def _resume(self, recipe_hash: str) -> int | None:
+        """Go back to the newest checkpoint, found and read by the main process."""
+        found = self.checkpoints.newest(recipe_hash) if self.world.is_main else None
+        told = self.world.from_main(asdict(found) if found else None, self.device)
+        if told is None:
+            return None
+        self.state = RunState(**told)
+        if self.world.is_main:
+            self.checkpoints.restore(self.state, self.model, self.optimizer)
+        self.world.share_tensors(adam_moments(self.model, self.optimizer))
+        set_steps(self.optimizer, self.state.step)
+        self._note_changed_ground()
+        return self.state.step
+
+    def _note_changed_ground(self) -> None:
+        """Warn where the machine's ground differs from the one that wrote the checkpoint."""
+        here = RunState(recipe_hash="", step=0, processes=self.world.size)
+        for name in ("torch_version", "threads", "processes"):
+            before, now = getattr(self.state, name), getattr(here, name)
+            if before != now:
+                self.warnings.append(
+                    f"resumed with {name} {now}, begun with {before}: the result will not be "
+                    "equal bit for bit to an uninterrupted run's"
+                )
+        self.state = replace(
+            self.state,
+            torch_version=here.torch_version,
+            threads=here.threads,
+            processes=here.processes,
+        )
+
+    def _finish(self) -> TrainingResult:
+        if self.state.best_step is not None and self.state.best_step != self.state.step:
+            if self.world.is_main:
+                self.checkpoints.restore_best(self.state.best_step, self.model)
+            self.world.share_tensors(parameter.detach() for parameter in self.model.parameters())
+        return TrainingResult(
+            steps=self.state.step,
+            train_tokens=self.state.train_tokens,
+            seconds=self.state.seconds,
+            best_score=self.state.best_score,
+            best_step=self.state.best_step,
+            scores=self.state.scores,
+            precision=self.precision,
+            resumed_from=self.resumed_from,
+            warnings=self.warnings,
+        )

@@ -1,0 +1,114 @@
+"""What a run tells while it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One moment of a run."""
+
+    step: int
+    total_steps: int
+    losses: Mapping[str, float]  # mean of each term since the last moment told
+    learning_rate: float
+    gradient_norm: float
+    tokens_per_second: float  # real tokens, since the last moment told
+    remaining_s: float
+    score: float | None = None  # dev score, where it was just taken
+    best_score: float | None = None
+
+    def line(self) -> str:
+        """Return it for people, in one line."""
+        losses = " ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
+        parts = [
+            f"step {self.step}/{self.total_steps}",
+            losses,
+            f"{self.tokens_per_second:,.0f} tokens/s",
+            f"{_clock(self.remaining_s)} left",
+        ]
+        if self.score is not None:
+            parts.append(f"dev {self.score:.4f}")
+        if self.best_score is not None:
+            parts.append(f"best {self.best_score:.4f}")
+        return " · ".join(part for part in parts if part)
+
+
+Listener = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class Meter:
+    """Adds up losses, tokens and time between the moments that are told."""
+
+    total_steps: int
+    every_s: float = 1.0
+    _began: float = field(default_factory=time.perf_counter, init=False)
+    _told: float = field(default_factory=time.perf_counter, init=False)
+    _losses: dict[str, float] = field(default_factory=dict, init=False)
+    _steps: int = field(default=0, init=False)
+    _tokens: int = field(default=0, init=False)
+    _all_steps: int = field(default=0, init=False)
+
+    def add(self, losses: Mapping[str, float], tokens: int) -> None:
+        """Note one optimizer step."""
+        for name, value in losses.items():
+            self._losses[name] = self._losses.get(name, 0.0) + value
+        self._steps += 1
+        self._all_steps += 1
+        self._tokens += tokens
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether it is time to say something."""
+        return time.perf_counter() - self._told >= self.every_s
+
+    def moment(
+        self,
+        step: int,
+        *,
+        learning_rate: float,
+        gradient_norm: float,
+        score: float | None = None,
+        best_score: float | None = None,
+    ) -> Progress:
+        """Return what happened since the last moment and begin the next."""
+        now = time.perf_counter()
+        seconds, steps = max(now - self._told, 1e-9), max(self._steps, 1)
+        per_step = (now - self._began) / max(self._all_steps, 1)
+        progress = Progress(
+            step=step,
+            total_steps=self.total_steps,
+            losses={name: value / steps for name, value in self._losses.items()},
+            learning_rate=learning_rate,
+            gradient_norm=gradient_norm,
+            tokens_per_second=self._tokens / seconds,
+            remaining_s=per_step * (self.total_steps - step),
+            score=score,
+            best_score=best_score,
+        )
+        self._told, self._losses, self._steps, self._tokens = now, {}, 0, 0
+        return progress
+
+
+def log_to(path: Path) -> Listener:
+    """Return a listener that appends each moment to a JSONL file."""
+
+    def append(progress: Progress) -> None:
+        record = {name: getattr(progress, name) for name in Progress.__slots__}
+        with path.open("ab") as stream:
+            stream.write(orjson.dumps(record) + b"\n")
+
+    return append
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

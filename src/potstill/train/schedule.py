@@ -1,0 +1,63 @@
+"""Which rows a step takes and how fast it learns: pure functions of the recipe and the step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.recipe import TrainingRecipe
+from potstill.text.batching import Step, plan_epoch
+
+
+@dataclass(slots=True)
+class Schedule:
+    """The order of the data over a whole run; nothing of it needs to be stored to resume."""
+
+    recipe: TrainingRecipe
+    lengths: NDArray[np.integer]
+    _epoch: int = field(default=-1, init=False)
+    _steps: list[Step] = field(default_factory=list, init=False)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return the optimizer steps of one pass over the rows."""
+        return math.ceil(len(self.lengths) / self.recipe.rows_per_step)
+
+    @property
+    def total_steps(self) -> int:
+        """Return the optimizer steps of the run, at least one."""
+        return max(1, round(self.recipe.epochs * self.steps_per_epoch))
+
+    def micro_batches(self, step: int) -> Step:
+        """Return the row indices of each micro-batch of a step (counted from 0)."""
+        epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._steps = plan_epoch(
+                self.lengths,
+                rows_per_step=self.recipe.rows_per_step,
+                max_batch_tokens=self.recipe.batch_tokens,
+                length_pools=self.recipe.length_pools,
+                rng=np.random.default_rng([self.recipe.seed, epoch]),
+            )
+            self._epoch = epoch
+        return self._steps[step_of_epoch]
+
+    def learning_rate(self, step: int) -> float:
+        """Return the rate of a step: up in a line over the warm-up, then down in a line to 0."""
+        warmup = round(self.recipe.warmup_share * self.total_steps)
+        if step < warmup:
+            return self.recipe.learning_rate * (step + 1) / (warmup + 1)
+        left = (self.total_steps - step) / max(1, self.total_steps - warmup)
+        return self.recipe.learning_rate * left
+
+    def is_scored(self, done: int) -> bool:
+        """Tell whether the dev score is taken after `done` steps; it always is after the last."""
+        if done == self.total_steps:
+            return True
+        scores = self.recipe.scores_per_epoch
+        step_of_epoch = (done - 1) % self.steps_per_epoch + 1
+        marks = {round(self.steps_per_epoch * mark / scores) for mark in range(1, scores + 1)}
+        return step_of_epoch in marks

@@ -1,0 +1,104 @@
+"""The processes of one run: alone, or several under torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from potstill.errors import RecipeError
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among all; with one process every method is a plain pass."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # number of the card on this host
+
+    @property
+    def is_main(self) -> bool:
+        """Tell whether this process writes and prints."""
+        return self.rank == 0
+
+    def sum_counts(self, counts: Mapping[str, float], device: torch.device) -> dict[str, float]:
+        """Add numbers over all processes; each must name the same keys."""
+        if self.size == 1:
+            return dict(counts)
+        names = sorted(counts)
+        values = torch.tensor(
+            [counts[name] for name in names],
+            dtype=torch.float64 if device.type != "mps" else torch.float32,
+            device=device,
+        )
+        dist.all_reduce(values)
+        return dict(zip(names, values.tolist(), strict=True))
+
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Add gradients over all processes, once a step; one that has none adds zeros."""
+        if self.size == 1:
+            return
+        waiting = []
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                continue
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            waiting.append(dist.all_reduce(parameter.grad, async_op=True))
+        for work in waiting:
+            work.wait()
+
+    def from_main(self, value: Any, device: torch.device) -> Any:
+        """Return the main process's value, anything that JSON can hold, in every process."""
+        if self.size == 1:
+            return value
+        # As JSON in a tensor: torch's own way of sending objects is a pickle.
+        content = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device)
+        size = torch.tensor([content.numel()], device=device)
+        dist.broadcast(size, src=0)
+        if not self.is_main:
+            content = torch.empty(int(size.item()), dtype=torch.uint8, device=device)
+        dist.broadcast(content, src=0)
+        return json.loads(bytes(content.tolist()))
+
+    def share_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors with the main process's."""
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
+
+def join_world(device: str = "auto") -> World:
+    """Return this process's place, joining the group if torchrun started it.
+
+    Raises:
+        RecipeError: torchrun's variables do not fit together.
+    """
+    try:
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        rank = int(os.environ.get("RANK", "0"))
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    except ValueError as error:
+        raise RecipeError("RANK, LOCAL_RANK and WORLD_SIZE must be numbers") from error
+    if size <= 1:
+        return World()
+    uses_cuda = device in {"auto", "cuda"} and torch.cuda.is_available()
+    if uses_cuda:
+        torch.cuda.set_device(local_rank)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if uses_cuda else "gloo")
+    return World(rank=rank, size=size, local_rank=local_rank)
+
+
+def leave_world() -> None:
+    """Leave the group, if one was joined."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

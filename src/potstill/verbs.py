@@ -1,0 +1,59 @@
+"""The verbs as library calls: keyword arguments in, the same reports as the command line out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from potstill.data.columns import Columns
+from potstill.recipe import with_settings
+from potstill.report import Report
+from potstill.workflows.finetune import FinetuneRecipe, Inputs
+from potstill.workflows.finetune import finetune as run_finetune
+from potstill.workflows.info import describe
+
+_COLUMN_SUFFIX = "_column"
+
+
+def info(model: str | Path) -> dict[str, Any]:
+    """Describe a model folder or hub name: the object that `potstill info --json` prints.
+
+    Raises:
+        ModelError: the folder cannot be used.
+    """
+    return describe(model)
+
+
+def finetune(
+    model: str | Path,
+    train: Any,
+    out: str | Path,
+    *,
+    dev: Any = None,
+    device: str = "auto",
+    threads: int | None = None,
+    **settings: Any,
+) -> Report:
+    """Fine-tune a pre-trained model and write it as a bundle.
+
+    Args:
+        model: a model folder or "hub:NAME".
+        train: a file, list of dicts, `datasets.Dataset` or pandas frame.
+        out: the folder to write; must be absent or empty.
+        dev: rows for choosing the best weights; None: carved from `train`.
+        device: auto, cpu, cuda, mps.
+        threads: of the processor; None: what affinity and quota allow.
+        **settings: fields of `FinetuneRecipe` (epochs, learning_rate, seed, …), and
+            `text_column`, `label_column`.
+
+    Raises:
+        PotstillError: in one line, see `potstill.errors`.
+    """
+    columns = {
+        name.removesuffix(_COLUMN_SUFFIX): settings.pop(name)
+        for name in list(settings)
+        if name.endswith(_COLUMN_SUFFIX)
+    }
+    recipe = with_settings(FinetuneRecipe(), settings, where="potstill.finetune")
+    inputs = Inputs(model=model, train=train, dev=dev, columns=Columns(**columns))
+    return run_finetune(inputs, recipe, out=Path(out), device=device, threads=threads)

@@ -1,0 +1,91 @@
+"""`info`: what a model folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from potstill.architectures.counting import count_parameters
+from potstill.architectures.heads import hf_class_name
+from potstill.bundle.folder import ModelFolder, open_folder
+from potstill.bundle.hub import resolve
+from potstill.bundle.manifest import fingerprint
+from potstill.errors import ModelError
+
+
+def describe(name_or_path: str | Path) -> dict[str, Any]:
+    """Describe a folder without loading its weights.
+
+    Raises:
+        ModelError: the folder cannot be used at all; what can be told in spite of a fault (a broken
+            tokenizer, missing weights) is told as a warning.
+    """
+    folder = open_folder(resolve(name_or_path))
+    config, plan = folder.config, folder.plan
+    manifest = folder.manifest
+    return {
+        "path": str(folder.path),
+        "architecture": config.family,
+        "layers": config.layers,
+        "hidden_size": config.hidden_size,
+        "heads": config.heads,
+        "feed_forward_size": config.feed_forward_size,
+        "vocabulary_size": config.vocabulary_size,
+        "max_length": folder.max_length,
+        "parameters": count_parameters(config, folder.head),
+        "encoder_parameters": count_parameters(config),
+        "size_bytes": folder.weights.size_bytes,
+        "dtypes": sorted({entry.dtype for entry in folder.weights.entries.values()}),
+        "task": folder.task,
+        "labels": list(folder.head.labels),
+        "pooling": _pooling(folder),
+        "transformers": _transformers(folder),
+        "lineage": dict(manifest.lineage) if manifest else {},
+        "measurements": dict(manifest.measurements) if manifest else {},
+        "weight_files": [file.name for file in folder.weights.files],
+        "runtime_files": _runtime_files(folder.path),
+        "ignored_weights": plan.ignored,
+        "unknown_weights": plan.unknown,
+        "fingerprint": fingerprint(folder.path),
+        "warnings": [*folder.warnings(), *_faults(folder)],
+    }
+
+
+def _pooling(folder: ModelFolder) -> dict[str, Any] | None:
+    if folder.head.kind == "classification":
+        return {"pooling": folder.head.pooling, "normalize": False}
+    if folder.vectors is not None:
+        return {"pooling": folder.vectors.pooling, "normalize": folder.vectors.normalize}
+    return None
+
+
+def _transformers(folder: ModelFolder) -> dict[str, Any]:
+    """Tell what plain transformers does with the folder."""
+    is_ours_alone = folder.head.kind == "classification" and folder.head.pooling == "mean"
+    return {
+        "class": hf_class_name(folder.config.family, folder.head),
+        "complete": not is_ours_alone,
+        "note": "the mean-pooled classifier is potstill's alone; transformers loads the encoder"
+        if is_ours_alone
+        else "",
+    }
+
+
+def _runtime_files(path: Path) -> list[str]:
+    found = [
+        file
+        for folder in ("openvino", "onnx")
+        for file in sorted((path / folder).glob("*"))
+        if file.is_file()
+    ]
+    return [file.relative_to(path).as_posix() for file in found]
+
+
+def _faults(folder: ModelFolder) -> list[str]:
+    faults = []
+    for check in (folder.require_complete, folder.tokenizer):
+        try:
+            check()
+        except ModelError as error:
+            faults.append(str(error))
+    return faults

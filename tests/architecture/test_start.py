@@ -1,0 +1,108 @@
+"""Starting is quick, and training code starts where the CPU extras are absent.
+
+Each measurement is the best of several child processes: the best is what the code costs, the rest
+is what the machine was doing besides.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.architecture.import_order import layer_of, modules_of
+from tests.conftest import REPOSITORY
+
+IMPORT_S = 0.1
+HELP_S = 0.4
+HEAVY = ("torch", "numpy", "transformers", "tokenizers")
+
+# Absent on the machines where training runs: one has its own Python and only torch's friends.
+ABSENT = ("openvino", "orjson")
+TRAINING = ("losses", "models", "train", "distill")
+TORCH_ENGINE = "potstill.runtime.torch_engine"
+
+TIMED_IMPORT = f"""
+import json, sys, time
+began = time.perf_counter()
+import potstill
+seconds = time.perf_counter() - began
+print(json.dumps([seconds, [name for name in {HEAVY} if name in sys.modules]]))
+"""
+
+HELP = "import sys; from potstill.cli.main import main; sys.exit(main())"
+
+WHAT_HELP_LOADS = f"""
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps([name for name in {HEAVY} if name in sys.modules])))
+{HELP}
+"""
+
+BLOCKED_IMPORT = """
+import importlib, sys
+absent, *modules = [part.split(",") for part in sys.argv[1:]]
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named '{name}' (blocked)", name=name)
+
+sys.meta_path.insert(0, Blocker())
+for module in modules[0]:
+    importlib.import_module(module)
+"""
+
+
+def test_importing_potstill_is_quick_and_light():
+    measured = [json.loads(run_python("-c", TIMED_IMPORT)) for _ in range(5)]
+    assert [loaded for _, loaded in measured] == [[]] * 5
+    assert min(seconds for seconds, _ in measured) < IMPORT_S
+
+
+def test_help_is_quick():
+    assert min(seconds_of_help() for _ in range(5)) < HELP_S
+
+
+def test_help_loads_nothing_heavy():
+    assert json.loads(run_python("-c", WHAT_HELP_LOADS, "--help").splitlines()[-1]) == []
+
+
+def test_training_code_imports_without_the_cpu_extras():
+    run_python("-c", BLOCKED_IMPORT, ",".join(ABSENT), ",".join(training_modules()))
+
+
+def test_an_absent_package_is_really_blocked():
+    with pytest.raises(AssertionError, match="No module named 'orjson'"):
+        run_python("-c", BLOCKED_IMPORT, ",".join(ABSENT), "orjson")
+
+
+def test_training_modules_are_found():
+    found = training_modules()
+    assert {"potstill.losses", "potstill.models", "potstill.train"} <= set(found)
+    assert "potstill.cli" not in found
+
+
+def training_modules() -> list[str]:
+    """Return every module of the layers that train, and the torch engine, which scores on dev."""
+    return [
+        module
+        for module in modules_of(REPOSITORY / "src" / "potstill")
+        if layer_of(module) in TRAINING or module == TORCH_ENGINE
+    ]
+
+
+def seconds_of_help() -> float:
+    """Return how long a user waits for `potstill --help`."""
+    began = time.perf_counter()
+    run_python("-c", HELP, "--help")
+    return time.perf_counter() - began
+
+
+def run_python(*arguments: str) -> str:
+    """Run a child Python and return its standard output."""
+    child = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    return child.stdout

@@ -1,0 +1,298 @@
+"""A pickle is never run: hostile, damaged and foreign ones end in one line, and in nothing else."""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from potstill.bundle import pickle_child, pickles
+from potstill.bundle.pickles import convert_pickles
+from potstill.bundle.weights import INDEX_FILE, WEIGHTS_FILE, find_weights, read_tensors
+from potstill.errors import (
+    MissingExtraError,
+    ModelError,
+    OutOfMemory,
+    OutputError,
+    RunError,
+    StorageError,
+)
+
+torch = pytest.importorskip("torch")
+
+PICKLE = "pytorch_model.bin"
+
+
+class Runs:
+    """An object whose pickle calls a function when it is loaded."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "model"
+    made.mkdir()
+    return made
+
+
+def test_a_model_is_converted_with_the_files_beside_it(folder, tmp_path):
+    table = torch.arange(6, dtype=torch.float32).reshape(2, 3)
+    expected = {
+        "table": table,
+        "tied": table,  # shares the storage
+        "columns": table.T,  # shares it too, and is not contiguous
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "half": torch.tensor([1.5, -2.0], dtype=torch.float16),
+        "brain": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+        "ids": torch.arange(3),
+        "flags": torch.tensor([True, False]),
+        "scalar": torch.tensor(7.0),
+    }
+    torch.save(collections.OrderedDict(expected), folder / PICKLE)
+    for name in ("config.json", "vocab.txt", "spiece.model", "README.md", "1_Pooling/config.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(name)
+    for name in ("modeling.py", "optimizer.pt", "training_args.bin"):
+        (folder / name).write_text("never copied")
+
+    into = convert_pickles(folder, into=tmp_path / "into")
+
+    found = dict(read_tensors(find_weights(into)))
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        wide = tensor.float() if name == "brain" else tensor
+        np.testing.assert_array_equal(found[name], wide.detach().numpy())
+        assert found[name].dtype == wide.detach().numpy().dtype
+    names = {str(file.relative_to(into)) for file in into.rglob("*") if file.is_file()}
+    assert names == {
+        "config.json", "vocab.txt", "spiece.model", "README.md", "1_Pooling/config.json",
+        WEIGHTS_FILE,
+    }  # fmt: skip
+
+
+def test_shards_are_converted_by_their_index_in_whatever_folder_the_command_runs(
+    folder, tmp_path, monkeypatch
+):
+    shards = {f"pytorch_model-0000{n}-of-00002.bin": f"w{n}" for n in (1, 2)}
+    for shard, name in shards.items():
+        torch.save({name: torch.ones(2)}, folder / shard)
+    index = {"metadata": {}, "weight_map": {name: shard for shard, name in shards.items()}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    (tmp_path / "torch.py").write_text("raise SystemExit('a module of the current folder ran')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend("")
+
+    into = convert_pickles(folder.relative_to(tmp_path), into=tmp_path / "into")
+
+    assert set(find_weights(into).entries) == {"w1", "w2"}
+    assert [file.name for file in into.iterdir()] == [WEIGHTS_FILE]
+    assert not (into / INDEX_FILE).exists()
+
+
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip archive", "old layout"])
+def test_a_hostile_pickle_is_refused_and_its_program_never_runs(folder, tmp_path, as_zip):
+    marker = tmp_path / "marker"
+    hostile = {"a": torch.ones(1), "b": Runs(os.system, f"touch {marker}")}
+    torch.save(hostile, folder / PICKLE, _use_new_zipfile_serialization=as_zip)
+    torch.load(folder / PICKLE, weights_only=False)
+    assert marker.exists(), "the pickle of this test is harmless, so the test shows nothing"
+    marker.unlink()
+
+    line = refused(folder, tmp_path, ModelError)
+
+    assert not marker.exists()
+    assert PICKLE in line
+    assert "the pickle asks for posix.system" in line
+    assert "from a source you trust" in line
+
+
+def test_a_hole_in_the_loader_would_still_start_no_program_and_open_no_socket(folder, tmp_path):
+    marker = tmp_path / "marker"
+    code = f"""
+import os, socket, subprocess, sys, ctypes
+from potstill.bundle.pickle_child import forbid_programs_and_sockets
+forbid_programs_and_sockets()
+attempts = [
+    lambda: os.system("touch {marker}"),
+    lambda: subprocess.run(["touch", "{marker}"]),
+    lambda: os.posix_spawn("/bin/touch", ["touch", "{marker}"], {{}}),
+    lambda: os.execv("/bin/touch", ["touch", "{marker}"]),
+    os.fork,
+    lambda: socket.create_connection(("127.0.0.1", 9)),
+    lambda: ctypes.CDLL(None),
+]
+for attempt in attempts:
+    try:
+        attempt()
+    except Exception as error:
+        print(type(error).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["_Forbidden"] * 7, done.stderr
+    assert not marker.exists()
+
+
+# These go through the child's own code, but in this process, so that torch is loaded only once.
+CASES = {
+    "a network": (lambda: torch.nn.Linear(1, 1), "asks for torch.nn.modules.linear.Linear"),
+    "an array": (lambda: {"a": np.ones(2)}, "asks for numpy"),
+    "a list": (lambda: [torch.ones(1)], "holds a list, not tensors by name"),
+    "numbers as names": (lambda: {1: torch.ones(1)}, "not tensors by name"),
+    "a checkpoint": (
+        lambda: {"state_dict": {"a": torch.ones(1)}}, "entry 'state_dict': this is a dict",
+    ),
+    "a sparse tensor": (lambda: {"a": torch.ones(2).to_sparse()}, "entry 'a': a tensor of"),
+    "a complex tensor": (lambda: {"a": torch.ones(2, dtype=torch.complex64)}, "torch.complex64"),
+    "eight-bit floats": (lambda: {"a": torch.ones(2).to(torch.float8_e5m2)}, "torch.float8_e5m2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_no_table_of_tensors_is_refused(folder, case):
+    make, says = CASES[case]
+    torch.save(make(), folder / PICKLE)
+    assert says in refused_by_child(folder, ModelError)
+
+
+def test_all_cases_are_tried():
+    assert len(CASES) == 8
+
+
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip archive", "old layout"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_cut_pickle_is_told_as_damaged(folder, as_zip, share):
+    file = folder / PICKLE
+    torch.save({"a": torch.ones(500)}, file, _use_new_zipfile_serialization=as_zip)
+    os.truncate(file, int(file.stat().st_size * share))
+    line = refused_by_child(folder, ModelError)
+    assert "it is damaged" in line
+    assert "download or copy the file again" in line
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_stored_number_cannot_fill_the_disk(folder, dtype):
+    torch.save({"a": torch.ones(1, dtype=dtype).expand(10**12)}, folder / PICKLE)
+    line = refused_by_child(folder, OutOfMemory)
+    assert f"would take {10**12 * dtype.itemsize:,} bytes" in line
+
+
+def refused_by_child(folder, kind):
+    into = folder / "into"
+    with pytest.raises(kind) as caught:
+        pickle_child.convert([folder / PICKLE], into, most_bytes=2**20)
+    assert not into.exists()
+    return one_line(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_safe"),
+    [("2.5.1", False), ("2.6.0", False), ("2.9.1+cu128", False), ("1.13", False),
+     ("2.10.0", True), ("2.11.0+cpu", True), ("3.0", True), ("2.10.0a0+git1", True)],
+)  # fmt: skip
+def test_versions_of_torch_with_known_holes_load_nothing(folder, monkeypatch, version, is_safe):
+    torch.save({"a": torch.ones(1)}, folder / PICKLE)
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: {"loaded": torch.ones(1)})
+    if is_safe:
+        pickle_child.convert([folder / PICKLE], folder / "into", most_bytes=2**20)
+        assert list(find_weights(folder / "into").entries) == ["loaded"]
+    else:
+        line = refused_by_child(folder, ModelError)
+        assert f"torch {version} cannot load pickles safely" in line
+        assert "CVE-2026-24747" in line
+        assert "torch 2.10 or later" in line
+
+
+def test_without_torch_the_extra_is_named(folder, tmp_path, monkeypatch):
+    torch.save({"a": torch.ones(1)}, folder / PICKLE)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    line = refused(folder, tmp_path, MissingExtraError)
+    assert "--allow-pickle needs the package 'torch'" in line
+    assert "pip install 'potstill[train]'" in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="addresses are bounded on Linux only")
+def test_a_zip_bomb_gets_no_more_memory_than_its_size_allows(folder, tmp_path, monkeypatch):
+    torch.save({"a": torch.zeros(64 * 2**20, dtype=torch.uint8)}, tmp_path / "plain")
+    with (
+        zipfile.ZipFile(tmp_path / "plain") as plain,
+        zipfile.ZipFile(folder / PICKLE, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bomb,
+    ):
+        for entry in plain.infolist():
+            bomb.writestr(entry.filename, plain.read(entry))
+    (tmp_path / "plain").unlink()
+    monkeypatch.setattr(pickles, "_SPARE_MEMORY_BYTES", 2**24)
+    line = refused(folder, tmp_path, OutOfMemory)
+    assert "loading it takes more memory than the converter may have" in line
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "says"),
+    [
+        ("import time; time.sleep(60)", RunError, "not converted within 1 s"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", OutOfMemory, "killed by"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", RunError, "status -11"),
+        ("raise SystemExit('first\\nlast')", RunError, "ended with status 1: last"),
+        ("import sys; print('{}'); sys.exit(1)", RunError, "it said nothing"),
+        ("import sys; print('[1]'); sys.exit(1)", RunError, "it said nothing"),
+        ("""import sys; print('{"kind": "exec"}'); sys.exit(1)""", RunError, "status 1"),
+        ("""import sys; print('{"kind": "StorageError", "what": "x"}'); sys.exit(1)""",
+         StorageError, "x"),
+        ("pass", ModelError, "no weights in this folder"),
+    ],
+)  # fmt: skip
+def test_whatever_becomes_of_the_child_is_one_line(folder, tmp_path, monkeypatch, code, kind, says):
+    torch.save({"a": torch.ones(1)}, folder / PICKLE)
+    monkeypatch.setattr(pickles, "_CHILD", code)
+    assert says in refused(folder, tmp_path, kind, timeout_s=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html>", "a web page"),
+    ],
+)
+def test_a_file_that_is_no_pickle_is_told_before_a_child_is_started(
+    folder, tmp_path, monkeypatch, content, says
+):
+    (folder / PICKLE).write_bytes(content)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a child was started"))
+    assert says in refused(folder, tmp_path, ModelError)
+
+
+def test_a_folder_without_pickles_a_missing_shard_and_a_full_target_are_refused(folder, tmp_path):
+    assert "no weights in this folder" in refused(folder, tmp_path, ModelError)
+    index = {"weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert "of-00001.bin, which is missing" in refused(folder, tmp_path, ModelError)
+    with pytest.raises(OutputError, match="not empty"):
+        convert_pickles(folder, into=folder)
+
+
+def refused(folder, tmp_path, kind, **settings):
+    with pytest.raises(kind) as caught:
+        convert_pickles(folder, into=tmp_path / "into", **settings)
+    assert not (tmp_path / "into").exists()
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"model", "marker"}
+    return one_line(caught.value)
+
+
+def one_line(error):
+    assert "\n" not in str(error)
+    assert "\x1b" not in str(error)
+    return str(error)
