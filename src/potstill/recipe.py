@@ -41,7 +41,7 @@ class TrainingRecipe:
     scores_per_epoch: int = 1  # how often the dev score is taken
     seed: int = 0
     precision: str = "auto"  # auto, fp32, bf16
-    checkpoint_every_s: float = 60.0  # or 50 times the time that the last one took, if longer
+    checkpoint_every_s: float = 60.0  # stretched to 50 times the last one's cost; 0: every step
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run, with the setting's name."""

@@ -56,9 +56,7 @@ def test_a_last_layer_cut_to_first_positions_is_exact(how: str, lengths: list[in
 
 @settings(max_examples=15, deadline=None)
 @given(lengths=lengths_of_texts, order_seed=st.integers(0, 99))
-def test_the_order_and_size_of_batches_change_nothing(
-    lengths: list[int], order_seed: int
-) -> None:
+def test_the_order_and_size_of_batches_change_nothing(lengths: list[int], order_seed: int) -> None:
     model = model_of("distilbert", pooling="mean")
     batch = random_batch(lengths)
     order = np.random.default_rng(order_seed).permutation(len(batch))
@@ -116,3 +114,15 @@ def _states(model: TaskModel, batch: RaggedBatch, **how: object) -> np.ndarray:
     with torch.inference_mode():
         output = model.encoder(arrange(batch, model.config, **how), keep_states=True)
     return torch.stack([output.state(index) for index in range(3)]).numpy()
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_a_model_cast_to_bf16_answers_nearly_the_same(family: str, pooling: str) -> None:
+    batch = random_batch([3, 17, 8])
+    expected = TorchEngine(model_of(family, pooling=pooling)).run(batch)["logits"]
+    cast = model_of(family, pooling=pooling).to(torch.bfloat16)
+    got = TorchEngine(cast, precision="bf16").run(batch)["logits"]
+    autocast = TorchEngine(model_of(family, pooling=pooling), precision="bf16").run(batch)["logits"]
+    np.testing.assert_allclose(got, expected, atol=0.02)
+    np.testing.assert_allclose(autocast, expected, atol=0.02)

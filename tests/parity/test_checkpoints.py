@@ -36,7 +36,10 @@ CASES = [
             "question-answering",
         )
     ],
-    *[("roberta", kind) for kind in ("none", "masked-lm", "classification", "token-classification")],
+    *[
+        ("roberta", kind)
+        for kind in ("none", "masked-lm", "classification", "token-classification")
+    ],
     ("xlm-roberta", "none"),
     ("xlm-roberta", "classification"),
 ]
@@ -119,9 +122,7 @@ def _require_equal(model: TaskModel, reference: torch.nn.Module) -> None:
             span = slice(batch.offsets[row], batch.offsets[row + 1])
             types[row, :size] = torch.from_numpy(batch.token_types[span]).long()
     extra = {"token_type_ids": types} if model.config.token_types > 1 else {}
-    theirs = reference(
-        input_ids=ids, attention_mask=is_real, output_hidden_states=True, **extra
-    )
+    theirs = reference(input_ids=ids, attention_mask=is_real, output_hidden_states=True, **extra)
     real = is_real.bool()
     for index, state in enumerate(states):
         expected = theirs.hidden_states[index][real].numpy()

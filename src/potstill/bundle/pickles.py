@@ -141,7 +141,7 @@ def _run_child(pickles: list[Path], staging: Path, timeout_s: float) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise RunError(
-            f"the pickle was not converted within {timeout_s:.0f} s; the converter was stopped",
+            f"the pickle was not converted within {timeout_s:g} s; the converter was stopped",
             where=str(pickles[0]),
             cure="try again on a faster disk, or get the model as safetensors",
         ) from error

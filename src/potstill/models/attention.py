@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ class Rows:
             query_RHTK, key_RHTK, value_RHTK, self.attends, noise=noise, dropout=dropout
         )
         mixed_SD = mixed_RHTK.transpose(1, 2).reshape(self.rows * self.width, -1)
-        return mixed_SD if self._is_full else mixed_SD.index_select(0, self.slots_N)
+        return mixed_SD if self._is_full else _taken_out(mixed_SD, self.slots_N)
 
     def attend_first(
         self,
@@ -106,8 +106,7 @@ class Rows:
         """Put tokens into their slots, zeros elsewhere: (N, D) -> (R * T, D)."""
         if self._is_full:
             return flat_ND
-        empty_SD = flat_ND.new_zeros(self.rows * self.width, flat_ND.shape[-1])
-        return empty_SD.index_copy(0, self.slots_N, flat_ND)
+        return _put_in(flat_ND, self.slots_N, self.rows * self.width)
 
     def _heads(self, rows_SD: Tensor, heads: int) -> Tensor:
         """Split into heads: (R * T, D) -> (R, H, T, K)."""
@@ -182,7 +181,51 @@ def has_flat_attention(device: torch.device) -> bool:
     )
 
 
-def attend_in_rows(
+class _PutIn(torch.autograd.Function):
+    """Copy tokens into their slots; the gradient takes them out again.
+
+    Each slot holds one token at most, which autograd cannot know: its own backward of taking out
+    adds up into every slot, ten times slower on CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, flat_ND: Tensor, slots_N: Tensor, slots: int) -> Tensor:
+        ctx.save_for_backward(slots_N)
+        return flat_ND.new_zeros(slots, flat_ND.shape[-1]).index_copy_(0, slots_N, flat_ND)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (slots_N,) = ctx.saved_tensors
+        return gradients[0].index_select(0, slots_N), None, None
+
+
+class _TakeOut(torch.autograd.Function):
+    """Copy tokens out of their slots; the gradient puts them in again."""
+
+    @staticmethod
+    def forward(ctx: Any, slots_SD: Tensor, slots_N: Tensor) -> Tensor:
+        ctx.save_for_backward(slots_N)
+        ctx.slots = slots_SD.shape[0]
+        return slots_SD.index_select(0, slots_N)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (slots_N,) = ctx.saved_tensors
+        empty_SD = gradients[0].new_zeros(ctx.slots, gradients[0].shape[-1])
+        return empty_SD.index_copy_(0, slots_N, gradients[0]), None
+
+
+def _put_in(flat_ND: Tensor, slots_N: Tensor, slots: int) -> Tensor:
+    laid_out: Tensor = _PutIn.apply(flat_ND, slots_N, slots)  # type: ignore[no-untyped-call] # torch's own
+    return laid_out
+
+
+def _taken_out(slots_SD: Tensor, slots_N: Tensor) -> Tensor:
+    flat: Tensor = _TakeOut.apply(slots_SD, slots_N)  # type: ignore[no-untyped-call] # torch's own
+    return flat
+
+
+def attend_in_rows(  # noqa: PLR0913 - three tensors and how to treat them
     query_RHQK: Tensor,
     key_RHTK: Tensor,
     value_RHTK: Tensor,
@@ -190,17 +233,26 @@ def attend_in_rows(
     *,
     noise: Noise | None = None,
     dropout: float = 0.0,
+    writes_out: bool | None = None,
 ) -> Tensor:
     """Return softmax(query . key / sqrt(K)) . value per row and head, (R, H, Q, K).
 
-    On CPU in bf16, and wherever weights are dropped, the two products are written out: torch's
-    fused kernel is 2.5 to 7 times slower there, and has no dropout of ours
-    (docs/decisions/0004-attention-on-cpu.md).
+    Args:
+        query_RHQK: the queries; Q is T, or 1 for a last layer cut to first positions.
+        key_RHTK: the keys.
+        value_RHTK: the values.
+        attends: True where a key may be seen, broadcast to (R, H, Q, T); None: everywhere.
+        noise: drops attention weights.
+        dropout: with this probability.
+        writes_out: whether to write out the two products instead of calling torch's fused kernel.
+            None: on CPU in bf16, where that is faster (docs/decisions/0004-attention-on-cpu.md).
+            Where weights are dropped they always are: the fused kernel has no dropout of ours.
 
     Source: Vaswani et al. 2017, arXiv 1706.03762, equation 1.
     """
-    drops = noise is not None and dropout > 0.0
-    if not drops and not (query_RHQK.device.type == "cpu" and query_RHQK.dtype == torch.bfloat16):
+    if writes_out is None:
+        writes_out = query_RHQK.device.type == "cpu" and query_RHQK.dtype == torch.bfloat16
+    if not writes_out and (noise is None or dropout <= 0.0):
         return scaled_dot_product_attention(query_RHQK, key_RHTK, value_RHTK, attn_mask=attends)
     scores = (query_RHQK / math.sqrt(query_RHQK.shape[-1])) @ key_RHTK.transpose(-1, -2)
     if attends is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, relu
 
@@ -107,7 +108,7 @@ class Embeddings(nn.Module):
                 hidden_ND = hidden_ND + self.token_types.weight[0]
             else:
                 hidden_ND = hidden_ND + self.token_types(layout.token_types_N)
-        return dropped(self.norm(hidden_ND), self.dropout, noise)
+        return dropped(_in_autocast_dtype(self.norm(hidden_ND)), self.dropout, noise)
 
 
 class Layer(nn.Module):
@@ -176,6 +177,14 @@ class FeedForward(nn.Module):
         """Return (N, D) -> (N, D)."""
         output: Tensor = self.down(self.activation(self.up(hidden_ND)))
         return output
+
+
+def _in_autocast_dtype(hidden_ND: Tensor) -> Tensor:
+    """Begin the residual stream in autocast's dtype, so that no layer casts it again."""
+    kind = hidden_ND.device.type
+    if not torch.is_autocast_enabled(kind):
+        return hidden_ND
+    return hidden_ND.to(torch.get_autocast_dtype(kind))
 
 
 def dropped(values: Tensor, probability: float, noise: Noise | None) -> Tensor:

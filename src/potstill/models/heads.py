@@ -127,9 +127,9 @@ class TiedDecoder(nn.Module):
 
 
 def pooled(encoder: Encoder, output: EncoderOutput, layout: TextLayout, spec: HeadSpec) -> Tensor:
-    """Return one vector a text, (B, D): the first position's, through BERT's pooler, or the mean."""
+    """Return one vector a text, (B, D): the first position's (BERT: pooled) or the mean."""
     if spec.pooling == "mean":
-        return mean_of_texts(output.last, layout)
+        return mean_of_texts(output.last, layout).to(output.last.dtype)
     first_BD = output.last if output.is_first_only else output.last[layout.first_B]
     if encoder.pooler is None:
         return first_BD

@@ -41,8 +41,8 @@ class Noise:
             mask = torch.empty_like(values, requires_grad=False)
             return mask.bernoulli_(keep, generator=self._source).div_(keep)
         dropped_levels = round(probability * _LEVELS)
-        levels = np.frombuffer(bytearray(self._source.bytes(2 * values.numel())), dtype=np.int16)
-        is_kept = torch.from_numpy(levels).view(values.shape) >= dropped_levels - _LEVELS // 2
+        levels = np.frombuffer(self._source.bytes(2 * values.numel()), dtype=np.uint16)
+        is_kept = torch.from_numpy(levels >= dropped_levels).view(values.shape)
         return is_kept.to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped_levels))
 
 

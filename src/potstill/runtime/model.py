@@ -14,8 +14,8 @@ from potstill.bundle.hub import resolve
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.write import content_of, write_bundle
 from potstill.errors import DataError, InputError
-from potstill.runtime.engines import build_engine
 from potstill.runtime.engine import Engine
+from potstill.runtime.engines import build_engine
 from potstill.tasks.classification import Classification
 from potstill.text.tokenizer import Encoded, Tokenizer
 

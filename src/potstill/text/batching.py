@@ -1,11 +1,12 @@
 """Which texts are computed together: by a budget of tokens, with little padding.
 
-Pure functions of lengths; nothing here sees a token.
+Pure functions of lengths; nothing here sees a token. Legend: B texts.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +20,36 @@ def batches_by_tokens(
 ) -> list[Indices]:
     """Cut texts, sorted by length, into batches of at most `max_tokens` padded tokens.
 
-    A text longer than the budget goes alone.
+    The longest come first, so that a batch too big for the memory fails at once; texts of equal
+    length keep their order. A text longer than the budget goes alone.
     """
-    order = np.argsort(lengths, kind="stable").astype(np.int64)
+    assert max_tokens >= 1, "a budget without a token: this is a bug"
+    assert max_texts is None or max_texts >= 1, "a batch without a text: this is a bug"
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     batches: list[Indices] = []
     start = 0
-    for end in range(1, len(order) + 1):
-        is_last = end == len(order)
-        texts = end - start + 1
-        if (
-            is_last
-            or texts * int(lengths[order[end]]) > max_tokens
-            or (max_texts is not None and texts > max_texts)
-        ):
-            batches.append(order[start:end])
-            start = end
+    while start < order.size:
+        longest = max(int(lengths[order[start]]), 1)
+        texts = max(max_tokens // longest, 1)
+        end = start + (texts if max_texts is None else min(texts, max_texts))
+        batches.append(order[start:end])
+        start = end
     return batches
 
 
-def padding_share(lengths: NDArray[np.integer], batches: list[Indices]) -> float:
+def restore_order(batches: Sequence[Indices], results: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Join the results of batches, one row a text, in the order in which the texts came.
+
+    Shapes: for batch b of B_b texts an array (B_b, ...) -> (B, ...).
+    """
+    assert batches, "no batch, no result: this is a bug"
+    joined = np.concatenate(list(results))
+    restored = np.empty_like(joined)
+    restored[np.concatenate(list(batches))] = joined
+    return restored
+
+
+def padding_share(lengths: NDArray[np.integer], batches: Sequence[Indices]) -> float:
     """Return wasted positions / all, if each batch were padded to its longest text."""
     padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
     real = sum(int(lengths[batch].sum()) for batch in batches)
@@ -62,39 +74,61 @@ def plan_epoch(
         length_pools: sort by length inside pools of so many steps' rows, so that a step's texts
             are of like lengths; 0: steps are plain random samples.
     """
-    order = rng.permutation(len(lengths)).astype(np.int64)
+    assert rows_per_step >= 1, "a step without a row: this is a bug"
+    assert max_batch_tokens >= 1, "a budget without a token: this is a bug"
+    assert length_pools >= 0, "a negative count of steps: this is a bug"
+    sizes = np.asarray(lengths, dtype=np.int64)
+    order = rng.permutation(sizes.size)
     if length_pools:
-        order = _sorted_in_pools(order, lengths, rows_per_step * length_pools)
-    steps = [order[at : at + rows_per_step] for at in range(0, len(order), rows_per_step)]
+        order = _sorted_in_pools(order, sizes, rows_per_step * length_pools)
+    steps = _slices(order, rows_per_step)
     if length_pools:
-        steps = [steps[index] for index in _shuffled_but_last(len(steps), rng)]
-    return [_micro_batches(rows, lengths, max_batch_tokens) for rows in steps]
+        full = sizes.size // rows_per_step
+        steps = [steps[index] for index in rng.permutation(full)] + steps[full:]
+    return [_micro_batches(rows, sizes, max_batch_tokens) for rows in steps]
 
 
-def _sorted_in_pools(order: Indices, lengths: NDArray[np.integer], pool: int) -> Indices:
-    pools = [order[at : at + pool] for at in range(0, len(order), pool)]
-    return np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in pools])
+def cut_by_sum(lengths: NDArray[np.integer], budget: int) -> list[int]:
+    """Return where to cut lengths, in their order, into the fewest parts that sum to `budget`.
+
+    The ends of the parts, the last of them B. A single length above the budget is a part.
+    """
+    sums = np.cumsum(lengths, dtype=np.int64)
+    ends: list[int] = []
+    start, before = 0, 0
+    while start < sums.size:
+        end = int(np.searchsorted(sums, before + budget, side="right"))
+        start = max(end, start + 1)
+        before = int(sums[start - 1])
+        ends.append(start)
+    return ends
 
 
-def _shuffled_but_last(count: int, rng: np.random.Generator) -> list[int]:
-    """Shuffle steps; the last one stays, because it alone may be smaller."""
-    return [*rng.permutation(count - 1).tolist(), count - 1] if count else []
+def _sorted_in_pools(order: Indices, lengths: NDArray[np.int64], pool: int) -> Indices:
+    sorted_pools = [rows[np.argsort(lengths[rows], kind="stable")] for rows in _slices(order, pool)]
+    return np.concatenate(sorted_pools) if sorted_pools else order
 
 
-def _micro_batches(rows: Indices, lengths: NDArray[np.integer], max_tokens: int) -> Step:
-    """Cut a step's rows, sorted by length, into parts of about equal real tokens."""
-    ordered = rows[np.argsort(lengths[rows], kind="stable")]
-    total = int(lengths[ordered].sum())
-    parts = max(1, math.ceil(total / max_tokens))
-    wanted = max(total / parts, 1.0)
-    batches: Step = []
-    start, tokens = 0, 0
-    for end, length in enumerate(lengths[ordered].tolist()):
-        is_over = tokens + length > max_tokens
-        if end > start and (is_over or tokens >= wanted):
-            batches.append(ordered[start:end])
-            start, tokens = end, 0
-        tokens += length
-    if start < len(ordered):
-        batches.append(ordered[start:])
-    return batches
+def _slices(rows: Indices, size: int) -> list[Indices]:
+    return [rows[start : start + size] for start in range(0, rows.size, size)]
+
+
+def _micro_batches(rows: Indices, lengths: NDArray[np.int64], max_tokens: int) -> Step:
+    """Cut a step's rows, the longest first, into as few and as equal parts as there can be."""
+    ordered = rows[np.argsort(-lengths[rows], kind="stable")]
+    ends = _even_cuts(lengths[ordered], max_tokens)
+    return np.split(ordered, ends[:-1])
+
+
+def _even_cuts(lengths: NDArray[np.int64], budget: int) -> list[int]:
+    """Find, by halving, the smallest budget that needs no more parts than `budget` does."""
+    fewest = cut_by_sum(lengths, budget)
+    low, high = 0, budget  # `low` needs more parts, `high` does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        cuts = cut_by_sum(lengths, middle)
+        if len(cuts) > len(fewest):
+            low = middle
+        else:
+            high, fewest = middle, cuts
+    return fewest

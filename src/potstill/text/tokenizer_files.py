@@ -52,6 +52,7 @@ _BY_VOCABULARY: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "roberta": (("vocab.json", "merges.txt"), ("RobertaTokenizer",)),
     "xlm-roberta": ((), ()),
 }
+_RARE_SIGN = "\U00012000"  # a cuneiform A: shows whether an unknown word has a token
 _REMAKE = "transformers.AutoTokenizer.from_pretrained({0!r}).save_pretrained({0!r})"
 
 
@@ -83,11 +84,11 @@ def load_tokenizer(folder: Path, *, family: str) -> Tokenizer:
         special_tokens = _special_tokens(backend, settings, source)
         _frame(backend, special_tokens, settings)
     _require_frame(backend, special_tokens, source)
-    inputs = settings.config.get("model_input_names") or ["token_type_ids"]
+    inputs = settings.config.get("model_input_names")
     return Tokenizer(
         backend,
         special_tokens=special_tokens,
-        uses_token_types=family == "bert" and "token_type_ids" in inputs,
+        uses_token_types=family == "bert" and (not inputs or "token_type_ids" in str(inputs)),
         config=settings.config,
     )
 
@@ -234,16 +235,18 @@ def _special_tokens(
     if isinstance(backend.model, WordPiece):
         tokens["unk_token"] = backend.model.unk_token
         needed.add("unk_token")
+    # an added token of the same name would hide that the word pieces themselves lack it
+    known = {name: backend.token_to_id(token) for name, token in tokens.items()}
+    if isinstance(backend.model, WordPiece):
+        known["unk_token"] = backend.model.token_to_id(backend.model.unk_token)
     for name in TOKEN_NAMES:
-        if name in tokens and backend.token_to_id(tokens[name]) is None:
-            token = tokens.pop(name)
-            if name in needed:
-                raise ModelError(
-                    f"{name} {token!r} is not in the vocabulary",
-                    where=str(source),
-                    cure=f"copy the file again, or name the {name} in special_tokens_map.json",
-                )
-    return tokens
+        if name in needed and known[name] is None:
+            raise ModelError(
+                f"{name} {tokens[name]!r} is not in the vocabulary",
+                where=str(source),
+                cure=f"copy the file again, or name the {name} in special_tokens_map.json",
+            )
+    return {name: token for name, token in tokens.items() if known[name] is not None}
 
 
 def _require_frame(
@@ -255,7 +258,7 @@ def _require_frame(
         _require_whole_template(orjson.loads(backend.post_processor.__getstate__()), source)
     try:
         frame = backend.encode("").ids
-        backend.encode("", "")
+        backend.encode(_RARE_SIGN, _RARE_SIGN)
     except Exception as error:  # the library raises nothing narrower
         raise ModelError(
             f"a text cannot be encoded ({error})",

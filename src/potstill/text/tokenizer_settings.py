@@ -153,7 +153,13 @@ def _named_in(
 def _extra_in(content: Mapping[str, Any], path: Path) -> Iterator[AddedToken]:
     for key in ("additional_special_tokens", "extra_special_tokens"):
         values = content.get(key) or []
-        for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(values, dict):
+            values = list(values.values())
+        if not isinstance(values, list):
+            raise ModelError(
+                f"{key} is {values!r:.60}", where=str(path), allowed="a list of tokens"
+            )
+        for value in values:
             yield _token(value, path, key=key)
 
 

@@ -46,7 +46,7 @@ class TrainingResult:
     warnings: list[str]
 
 
-def train(
+def train(  # noqa: PLR0913 - the parts of a run, each of its own kind
     model: TaskModel,
     objective: Objective,
     recipe: TrainingRecipe,
@@ -260,7 +260,9 @@ class _Run:
     def _checkpoint_is_due(self) -> bool:
         if not self.world.is_main:
             return False
-        pause = max(self.recipe.checkpoint_every_s, 50 * self._save_took)
+        pause = self.recipe.checkpoint_every_s
+        if pause:
+            pause = max(pause, 50 * self._save_took)
         return time.perf_counter() - self._saved_at >= pause
 
     def _save(self) -> None:

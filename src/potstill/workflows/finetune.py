@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from potstill.architectures.heads import POOLINGS, Pooling
-from potstill.bundle.folder import ModelFolder, open_folder
+from potstill.bundle.folder import open_folder
 from potstill.bundle.hub import resolve
 from potstill.bundle.manifest import Manifest, fingerprint
 from potstill.bundle.write import BundleContent, write_bundle
@@ -22,7 +22,6 @@ from potstill.data.overlap import find_overlap
 from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
 from potstill.data.splits import split_rows
-from potstill.errors import RecipeError
 from potstill.files import require_free
 from potstill.hardware import usable_threads
 from potstill.models.loading import load_with_new_head, tensors_of
@@ -32,8 +31,10 @@ from potstill.recipe import TrainingRecipe, recipe_hash, require_choice, require
 from potstill.report import Measured, Report
 from potstill.runtime.torch_engine import TorchEngine
 from potstill.tasks.classification import Classification
-from potstill.text.tokenizer import Encoded, Tokenizer
+from potstill.text.encoded import Encoded
+from potstill.text.ragged import RaggedBatch
 from potstill.train.checkpoints import CheckpointFolder
+from potstill.train.compact_words import only_words_of
 from potstill.train.hard_label_objective import HardLabelObjective
 from potstill.train.loop import TrainingResult, train
 from potstill.train.progress import Listener, log_to
@@ -72,7 +73,7 @@ class Inputs:
     model: str | Path  # a folder or "hub:NAME"
     train: object  # anything that read_rows takes
     dev: object | None = None  # None: carved from the training rows with the seed
-    columns: Columns = Columns()
+    columns: Columns = field(default_factory=Columns)
 
 
 def finetune(
@@ -130,16 +131,17 @@ class _Finetuning:
         if self.world.is_main:
             checkpoints.path.mkdir(parents=True, exist_ok=True)
             listeners = (*listeners, log_to(checkpoints.path / _LOG_NAME))
-        result = train(
-            model,
-            HardLabelObjective(texts.batch, self.task.targets(self.train_rows)),
-            self.recipe,
-            checkpoints=checkpoints,
-            recipe_hash=self._hash(texts, dev_texts),
-            score=self._scorer(model, dev_texts),
-            listeners=listeners,
-            world=self.world,
-        )
+        with only_words_of(model, [texts.batch, dev_texts.batch]) as renumber:
+            result = train(
+                model,
+                HardLabelObjective(renumber(texts.batch), self.task.targets(self.train_rows)),
+                self.recipe,
+                checkpoints=checkpoints,
+                recipe_hash=self._hash(texts, dev_texts),
+                score=self._scorer(model, renumber(dev_texts.batch)),
+                listeners=listeners,
+                world=self.world,
+            )
         return self._finish(model, result, checkpoints.path)
 
     def _encode(self, rows: Rows) -> Encoded:
@@ -157,13 +159,13 @@ class _Finetuning:
         if overlap.count:
             self.warnings.append(overlap.describe())
 
-    def _scorer(self, model: TaskModel, dev_texts: Encoded) -> Callable[[], float]:
+    def _scorer(self, model: TaskModel, dev_texts: RaggedBatch) -> Callable[[], float]:
         precision = resolve_precision(self.recipe.precision, self.device, training=True)
         engine = TorchEngine(model, precision=precision)
         targets_B = self.task.targets(self.dev_rows)
 
         def score() -> float:
-            return self.task.score(engine.run(dev_texts.batch)["logits"], targets_B)
+            return self.task.score(engine.run(dev_texts)["logits"], targets_B)
 
         return score
 

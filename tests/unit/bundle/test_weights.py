@@ -34,7 +34,7 @@ ARRAYS = arrays_of.arrays(
 TENSORS = st.dictionaries(NAMES, ARRAYS, max_size=6)
 
 quick = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -1,0 +1,141 @@
+"""Render stored results into the tables of README and docs, between markers.
+
+    python benchmarks/tables.py                # rewrites every block <!-- NAME:begin --> … :end -->
+
+A test holds the documents equal to what the stored results render, so no number is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results"
+Result = dict[str, Any]
+
+
+def attention(result: Result) -> str:
+    rows = [
+        [
+            " x ".join(str(size) for size in case["shape"]),
+            case["dtype"],
+            f"{case['fused_infer_ms']:.2f} / {case['written_infer_ms']:.2f}",
+            f"{case['fused_train_ms']:.2f} / {case['written_train_ms']:.2f}",
+            f"{case['written_is_times_faster_train']:.1f}",
+        ]
+        for case in result["cases"]
+    ]
+    header = [
+        "rows x heads x tokens x width",
+        "dtype",
+        "forward, fused / written (ms)",
+        "forward and backward (ms)",
+        "written is faster in training, times",
+    ]
+    return table(header, rows)
+
+
+def training(result: Result) -> str:
+    sides = [
+        ("the usual loop: transformers, fp32, padded", result["usual"]),
+        ("the same with bf16", result["usual_with_bf16"]),
+        ("the same with bf16 and like lengths", result["usual_with_bf16_and_like_lengths"]),
+        *[(f"potstill, run {number}", run) for number, run in enumerate(result["ours"], start=1)],
+    ]
+    base = result["usual"]["tokens_per_second"]
+    rows = [
+        [
+            name,
+            f"{run['tokens_per_second']:,}",
+            f"{run['tokens_per_second'] / base:.2f}",
+            f"{run['steps']:,}",
+            f"{run['dev_accuracy']:.4f}",
+        ]
+        for name, run in sides
+    ]
+    header = ["", "real tokens/s", "times the usual loop", "steps", "dev accuracy"]
+    return table(header, rows)
+
+
+def heads(result: Result) -> str:
+    rows = []
+    for task, scores in result["test_accuracy"].items():
+        gain = scores["mean_minus_first"]
+        rows.append(
+            [
+                task,
+                " ".join(f"{score:.3f}" for score in scores["first"]),
+                " ".join(f"{score:.3f}" for score in scores["mean"]),
+                " ".join(f"{value:+.3f}" for value in gain["per_seed"]),
+                f"{gain['average']:+.4f}",
+            ]
+        )
+    return table(["task", "[CLS], 3 seeds", "mean, 3 seeds", "mean - [CLS]", "average"], rows)
+
+
+def kills(result: Result) -> str:
+    return table(
+        ["kills", "steps", "newest checkpoint at each kill", "weights equal bit for bit"],
+        [
+            [
+                str(result["kills"]),
+                str(result["steps"]),
+                " ".join(str(step) for step in result["checkpoint_at_each_kill"]),
+                "yes" if result["weights_equal_bit_for_bit"] else "no",
+            ]
+        ],
+    )
+
+
+RENDERERS: dict[str, Callable[[Result], str]] = {
+    "attention": attention,
+    "training": training,
+    "heads": heads,
+    "kills": kills,
+}
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def rendered(document: str) -> str:
+    """Return a document with every known block made from its stored result."""
+    for name, renderer in RENDERERS.items():
+        path = RESULTS / f"{name}.json"
+        if not path.is_file():
+            continue
+        block = renderer(json.loads(path.read_text()))
+        pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
+        document = re.sub(
+            pattern,
+            lambda match, text=block: f"{match[1]}{text}\n{match[2]}",
+            document,
+            flags=re.DOTALL,
+        )
+    return document
+
+
+def documents() -> Iterator[Path]:
+    """Yield the files that may hold tables."""
+    yield REPOSITORY / "README.md"
+    yield from sorted((REPOSITORY / "docs").rglob("*.md"))
+
+
+def main() -> None:
+    for path in documents():
+        before = path.read_text()
+        after = rendered(before)
+        if after != before:
+            path.write_text(after)
+            print(f"rewrote {path.relative_to(REPOSITORY)}")
+
+
+if __name__ == "__main__":
+    main()

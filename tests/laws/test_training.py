@@ -1,0 +1,188 @@
+"""Resumed = uninterrupted bit for bit; two processes = one; micro-batches = one batch."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from potstill.errors import Diverged, RecipeError, Stopped
+from potstill.train.hard_label_objective import HardLabelObjective
+from potstill.train.progress import Meter, Progress
+from tests.training import RECIPE, ROWS, tiny_model, tiny_objective, tiny_run, weights_of
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonedObjective(HardLabelObjective):
+    """The tiny task, until there is poison: then every loss is multiplied by it."""
+
+    poison: list[float] = field(default_factory=list)
+
+    def loss_sums(self, model: Any, batch: Any, noise: Any) -> dict[str, torch.Tensor]:
+        sums = HardLabelObjective.loss_sums(self, model, batch, noise)
+        return {name: value * math.prod(self.poison) for name, value in sums.items()}
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Meter, "is_due", property(lambda meter: True))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_run_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    model = tiny_model()
+    result = tiny_run(tmp_path, model, changes={"epochs": 12.0})
+    assert result.best_score is not None
+    assert result.best_score > 0.8
+    assert result.steps == 12 * 8
+    assert [step for step, _ in result.scores][-1] == result.steps
+    assert max(score for _, score in result.scores) == result.best_score
+
+
+def test_stopped_at_any_step_and_resumed_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = tiny_model()
+    tiny_run(tmp_path / "whole", whole)
+    for stop_after in (1, 4, 13, 27):
+        folder = tmp_path / f"stopped-{stop_after}"
+        with pytest.raises(Stopped):
+            tiny_run(folder, tiny_model(), listeners=(_terminate_after(stop_after),))
+        resumed = tiny_model(dropout=0.1)
+        result = tiny_run(folder, resumed)
+        assert result.resumed_from == stop_after
+        assert _same_bits(weights_of(resumed), weights_of(whole))
+
+
+def test_killed_with_no_warning_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = _final_weights(tmp_path / "whole", kills=0)
+    killed = _final_weights(tmp_path / "killed", kills=3)
+    assert _same_bits(killed, whole)
+
+
+def test_a_torn_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    whole = tiny_model()
+    tiny_run(tmp_path / "whole", whole)
+    folder = tmp_path / "torn"
+    with pytest.raises(Stopped):
+        tiny_run(folder, tiny_model(), listeners=(_terminate_after(9),))
+    newest = max(folder.glob("step-*.safetensors"))
+    content = bytearray(newest.read_bytes())
+    content[-3] ^= 1
+    newest.write_bytes(content)
+    resumed = tiny_model()
+    result = tiny_run(folder, resumed)
+    assert result.resumed_from == 8
+    assert _same_bits(weights_of(resumed), weights_of(whole))
+
+
+def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
+    one = _final_weights(tmp_path / "one", kills=0)
+    command = [
+        *[sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"],
+        *["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"],
+        *["-m", "tests.training", str(tmp_path / "two")],
+    ]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=120)
+    two = load_file(tmp_path / "two" / "final.safetensors")
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-4)
+
+
+def test_small_micro_batches_give_the_result_of_large_ones(tmp_path: Path) -> None:
+    changes = {"epochs": 1.0}
+    large, small = tiny_model(dropout=0.0), tiny_model(dropout=0.0)
+    tiny_run(tmp_path / "large", large, changes={**changes, "batch_tokens": 10_000})
+    tiny_run(tmp_path / "small", small, changes={**changes, "batch_tokens": 1})
+    for name, tensor in weights_of(large).items():
+        torch.testing.assert_close(weights_of(small)[name], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_learns_too(tmp_path: Path) -> None:
+    result = tiny_run(tmp_path, changes={"precision": "bf16", "epochs": 12.0})
+    assert result.precision == "bf16"
+    assert result.best_score is not None
+    assert result.best_score > 0.8
+
+
+def test_nan_ends_the_run_and_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    plain = tiny_objective()
+    objective = PoisonedObjective(plain.texts, plain.targets)
+
+    def poison(progress: Progress) -> None:
+        if progress.step == 12:
+            objective.poison.append(float("nan"))
+
+    with pytest.raises(Diverged, match="hard_labels is not finite at step 13"):
+        tiny_run(tmp_path, objective=objective, listeners=(poison,))
+    resumed = tiny_model()
+    assert tiny_run(tmp_path, resumed).resumed_from == 12
+    whole = tiny_model()
+    tiny_run(tmp_path / "whole", whole)
+    assert _same_bits(weights_of(resumed), weights_of(whole))
+
+
+def test_another_recipe_does_not_resume_a_run(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        tiny_run(tmp_path, listeners=(_terminate_after(3),))
+    with pytest.raises(RecipeError, match="other settings"):
+        tiny_run(tmp_path, changes={"learning_rate": 2e-3})
+
+
+def _terminate_after(step: int):
+    def send(progress: Progress) -> None:
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return send
+
+
+def _final_weights(folder: Path, *, kills: int) -> dict[str, torch.Tensor]:
+    """Run the child, killing it `kills` times after it has written a new checkpoint."""
+    rng = np.random.default_rng(kills)
+    command = [sys.executable, "-m", "tests.training", str(folder)]
+    for _ in range(kills):
+        before = _newest_step(folder)
+        child = subprocess.Popen(command, cwd=REPOSITORY)
+        wanted = before + int(rng.integers(1, 8))
+        while _newest_step(folder) < wanted and child.poll() is None:
+            time.sleep(0.002)
+        child.kill()
+        assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=120)
+    return load_file(folder / "final.safetensors")
+
+
+def _newest_step(folder: Path) -> int:
+    return max(
+        (int(file.stem.removeprefix("step-")) for file in folder.glob("step-*.json")), default=0
+    )
+
+
+def _same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    assert set(one) == set(other)
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_the_run_here_is_long_enough_to_be_killed() -> None:
+    assert RECIPE.epochs * ROWS / RECIPE.rows_per_step == 30

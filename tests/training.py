@@ -1,0 +1,90 @@
+"""A tiny training run; as a script, one that can be killed: python -m tests.training FOLDER."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from potstill.models import TaskModel
+from potstill.recipe import TrainingRecipe, recipe_hash
+from potstill.runtime.torch_engine import TorchEngine
+from potstill.train.checkpoints import CheckpointFolder
+from potstill.train.hard_label_objective import HardLabelObjective
+from potstill.train.loop import TrainingResult, train
+from potstill.train.world import World, join_world, leave_world
+from tests.tiny import random_batch, tiny_config, tiny_head
+
+ROWS = 60
+RECIPE = TrainingRecipe(
+    epochs=4,
+    rows_per_step=8,
+    batch_tokens=64,
+    learning_rate=1e-3,
+    scores_per_epoch=2,
+    seed=5,
+    precision="fp32",
+    checkpoint_every_s=0,
+)
+
+
+def tiny_objective() -> HardLabelObjective:
+    """Return a task that can be learned: the class is the first id modulo 3."""
+    lengths = np.random.default_rng(1).integers(2, 20, ROWS).tolist()
+    texts = random_batch(lengths, seed=2)
+    return HardLabelObjective(texts, (texts.ids[texts.offsets[:-1]] % 3).astype(np.int64))
+
+
+def tiny_model(dropout: float = 0.1) -> TaskModel:
+    model = TaskModel(
+        tiny_config(dropout=dropout, attention_dropout=dropout), tiny_head("classification")
+    )
+    model.initialize(seed=4)
+    return model
+
+
+def tiny_run(folder: Path, model: TaskModel | None = None, **options: Any) -> TrainingResult:
+    """Train in `folder`, resuming what stands there."""
+    model = model or tiny_model()
+    objective = options.pop("objective", None) or tiny_objective()
+    recipe = replace(RECIPE, **options.pop("changes", {}))
+    engine = TorchEngine(model)
+
+    def score() -> float:
+        logits = engine.run(objective.texts)["logits"]
+        return float((logits.argmax(-1) == objective.targets).mean())
+
+    return train(
+        model,
+        objective,
+        recipe,
+        checkpoints=CheckpointFolder(folder),
+        recipe_hash=recipe_hash(recipe),
+        score=options.pop("score", score),
+        **options,
+    )
+
+
+def weights_of(model: TaskModel) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    world: World = join_world("cpu")
+    model = tiny_model()
+    try:
+        tiny_run(folder, model, world=world)
+    finally:
+        leave_world()
+    if world.is_main:
+        save_file(weights_of(model), folder / "final.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
