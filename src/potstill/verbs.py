@@ -15,13 +15,13 @@ from potstill.workflows.info import describe
 _COLUMN_SUFFIX = "_column"
 
 
-def info(model: str | Path) -> dict[str, Any]:
+def info(model: str | Path, *, allow_pickle: bool = False) -> dict[str, Any]:
     """Describe a model folder or hub name: the object that `potstill info --json` prints.
 
     Raises:
         ModelError: the folder cannot be used.
     """
-    return describe(model)
+    return describe(model, allow_pickle=allow_pickle)
 
 
 def finetune(

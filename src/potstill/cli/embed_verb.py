@@ -20,6 +20,7 @@ def embed(  # noqa: PLR0913 - a verb's flags are its parameters
     precision: flags.Precision = "auto",
     threads: flags.Threads = None,
     device: flags.Device = "auto",
+    allow_pickle: flags.AllowPickle = False,
     json: flags.Json = False,
 ) -> None:
     """Write one vector a row."""
@@ -33,6 +34,7 @@ def embed(  # noqa: PLR0913 - a verb's flags are its parameters
         precision=precision,
         threads=threads,
         device=device,
+        allow_pickle=allow_pickle,
     )
     told = run(model, rows, output, options)
     if json:

@@ -30,10 +30,11 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     seed: flags.Seed = None,
     threads: flags.Threads = None,
     device: flags.Device = "auto",
+    allow_pickle: flags.AllowPickle = False,
     json: flags.Json = False,
 ) -> None:
     """Fine-tune a model."""
-    from potstill.cli.progress import progress_listener
+    from potstill.cli.progress import is_main_process, progress_listener
     from potstill.cli.render import print_json, print_report
     from potstill.data.columns import Columns
     from potstill.recipe import settings_from_toml, settings_from_words, with_settings
@@ -57,13 +58,15 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     asked = with_settings(asked, settings_from_words(settings or []))
     columns = Columns(text=text_column, label=label_column)
     report = run(
-        Inputs(model=model, train=train, dev=dev, columns=columns),
+        Inputs(model=model, train=train, dev=dev, columns=columns, allow_pickle=allow_pickle),
         asked,
         out=out,
         device=device,
         threads=threads,
         listeners=(progress_listener(),),
     )
+    if not is_main_process():
+        return
     if json:
         print_json(report.to_json())
     else:

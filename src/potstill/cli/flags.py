@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+AllowPickle = Annotated[
+    bool,
+    typer.Option("--allow-pickle", help="Convert pickle weights once, in a child process."),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of all that is random.", min=0)]
 Threads = Annotated[
     int | None, typer.Option(help="Threads; default: what affinity and quota allow.", min=1)

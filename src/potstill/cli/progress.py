@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from potstill.train.progress import Listener, Progress
 
 _PIPE_EVERY_S = 10.0
+
+
+def is_main_process() -> bool:
+    """Tell whether this process prints: under torchrun only the first one does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def progress_listener() -> Listener:

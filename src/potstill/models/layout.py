@@ -54,7 +54,8 @@ def arrange(
         config: tells the position offset and the longest text.
         device: where the tensors go.
         how: "padded" rows of one text, "packed" rows of several, "flat" for variable-length
-            kernels (CUDA, half precision), or "auto", which takes the cheaper rows.
+            kernels (CUDA, half precision), or "auto": flat under autocast on CUDA, else the
+            cheaper rows.
         row_tokens: width of packed rows; default 128 or the longest text.
 
     Raises:
@@ -84,6 +85,8 @@ def _arrangement(
         raise RecipeError(f"no arrangement {how!r}", allowed=", ".join(HOWS))
     if how == "padded":
         return padded
+    if how == "auto" and has_flat_attention(device) and torch.is_autocast_enabled(device.type):
+        how = "flat"
     if how == "flat":
         if not has_flat_attention(device):
             raise RecipeError(

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.bundle.folder import ModelFolder, open_folder
-from potstill.bundle.hub import resolve
+from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import fingerprint
+from potstill.bundle.opening import open_model
 from potstill.bundle.write import content_of, write_bundle
 from potstill.errors import DataError, InputError
 from potstill.runtime.engine import Engine
@@ -121,7 +121,7 @@ class Model:
         return write_bundle(Path(path), content_of(self.folder, self.tokenizer))
 
 
-def load(
+def load(  # noqa: PLR0913 - the choices of one loading, all by name
     name_or_path: str | Path,
     *,
     engine: str = "torch",
@@ -129,6 +129,7 @@ def load(
     precision: str = "auto",
     threads: int | None = None,
     max_length: int | None = None,
+    allow_pickle: bool = False,
 ) -> Model:
     """Load a model from a folder or, as "hub:NAME", from the Hugging Face hub.
 
@@ -139,12 +140,13 @@ def load(
         precision: "auto" is bf16 where the hardware multiplies it, else "fp32".
         threads: of the engine; None: what affinity and quota allow.
         max_length: tokens at which texts are cut; None: what the folder says.
+        allow_pickle: convert a folder of pickles once, in a child process.
 
     Raises:
         ModelError: the folder cannot be used.
         RecipeError: a setting that this machine or model does not have.
     """
-    folder = open_folder(resolve(name_or_path))
+    folder = open_model(name_or_path, allow_pickle=allow_pickle)
     tokenizer = folder.tokenizer()
     runner = build_engine(
         folder, engine=engine, device=device, precision=precision, threads=threads

@@ -165,7 +165,7 @@ def _longest_first(
     The odd token goes to the longer text, and to the second of two equal ones.
     """
     short_B = np.minimum(first_B, second_B)
-    long_room_B = budget_B - short_B
+    long_room_B = np.maximum(short_B, budget_B - short_B)
     halved_B = short_B + long_room_B > budget_B
     short_room_B = np.where(halved_B, budget_B // 2, short_B)
     long_room_B = np.where(halved_B, budget_B - budget_B // 2, long_room_B)

@@ -27,6 +27,7 @@ class EmbedOptions:
     precision: str = "auto"
     threads: int | None = None
     device: str = "auto"
+    allow_pickle: bool = False
 
 
 def embed(model: str, source: str, output: Path, options: EmbedOptions) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def embed(model: str, source: str, output: Path, options: EmbedOptions) -> dict[
         precision=options.precision,
         threads=options.threads,
         max_length=options.max_length,
+        allow_pickle=options.allow_pickle,
     )
     encoded = loaded.encode(rows.column("text"))
     vectors_BD = loaded.engine.run(encoded.batch, ["vectors"])["vectors"]

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from potstill.architectures.heads import POOLINGS, Pooling
-from potstill.bundle.folder import open_folder
-from potstill.bundle.hub import resolve
 from potstill.bundle.manifest import Manifest, fingerprint
+from potstill.bundle.opening import open_model
 from potstill.bundle.write import BundleContent, write_bundle
 from potstill.data.columns import Columns, select_columns
 from potstill.data.overlap import find_overlap
@@ -73,6 +72,7 @@ class Inputs:
     model: str | Path  # a folder or "hub:NAME"
     train: object  # anything that read_rows takes
     dev: object | None = None  # None: carved from the training rows with the seed
+    allow_pickle: bool = False  # convert a pickle-only model once, in a child process
     columns: Columns = field(default_factory=Columns)
 
 
@@ -112,7 +112,7 @@ class _Finetuning:
         self.recipe, self.out, self.world = recipe, out, world
         self.device = _own_device(device, world)
         resolve_precision(recipe.precision, self.device, training=True)
-        self.folder = open_folder(resolve(inputs.model))
+        self.folder = open_model(inputs.model, allow_pickle=inputs.allow_pickle)
         self.tokenizer = self.folder.tokenizer()
         self.train_rows, self.dev_rows = _rows(inputs, recipe)
         self.task = Classification.from_rows(self.train_rows)

@@ -7,20 +7,20 @@ from typing import Any
 
 from potstill.architectures.counting import count_parameters
 from potstill.architectures.heads import hf_class_name
-from potstill.bundle.folder import ModelFolder, open_folder
-from potstill.bundle.hub import resolve
+from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import fingerprint
+from potstill.bundle.opening import open_model
 from potstill.errors import ModelError
 
 
-def describe(name_or_path: str | Path) -> dict[str, Any]:
+def describe(name_or_path: str | Path, *, allow_pickle: bool = False) -> dict[str, Any]:
     """Describe a folder without loading its weights.
 
     Raises:
         ModelError: the folder cannot be used at all; what can be told in spite of a fault (a broken
             tokenizer, missing weights) is told as a warning.
     """
-    folder = open_folder(resolve(name_or_path))
+    folder = open_model(name_or_path, allow_pickle=allow_pickle)
     config, plan = folder.config, folder.plan
     manifest = folder.manifest
     return {
