@@ -9,13 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from potstill.errors import PotstillError
+from potstill.version import __version__
 
 if TYPE_CHECKING:
     from potstill.report import Report
     from potstill.runtime.model import Model, load
     from potstill.verbs import finetune, info
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Model": "potstill.runtime.model",

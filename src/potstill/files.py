@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,28 +78,37 @@ def require_free(target: Path) -> None:
         OutputError: with the reason and a way out.
     """
     with told_in_one_line(target):
-        if target.is_dir():
-            if any(target.iterdir()):
-                raise OutputError(
-                    "the output folder is not empty",
-                    where=str(target),
-                    cure="name a new folder with --out, or remove this one first",
-                )
-        elif target.exists():
-            raise OutputError(
-                "the output is a file, not a folder",
-                where=str(target),
-                cure="name a new folder with --out",
-            )
+        fault = _why_not_free(target)
+        if fault:
+            raise OutputError(fault, where=str(target), cure="name a new folder with --out")
         parent = target.absolute().parent
         while not parent.exists():
             parent = parent.parent
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        _require_writable(parent, target)
+
+
+def require_writable_file(path: Path) -> None:
+    """Check that a file can be written at `path`; one that stands there will be replaced.
+
+    Called before long work, so that it does not fail at its last step.
+
+    Raises:
+        OutputError: with the reason and a way out.
+    """
+    with told_in_one_line(path):
+        if path.is_dir():
             raise OutputError(
-                f"no permission to write in {parent}",
-                where=str(target),
-                cure="choose another --out, or change the rights of that folder",
+                "the output is a folder, not a file",
+                where=str(path),
+                cure="name a file, this folder may be its place",
             )
+        if not path.parent.exists():
+            raise OutputError(
+                "the folder of the output does not exist",
+                where=str(path),
+                cure=f"mkdir -p {shlex.quote(str(path.parent))}",
+            )
+        _require_writable(path.parent, path)
 
 
 @contextlib.contextmanager
@@ -121,7 +131,7 @@ def told_in_one_line(path: Path) -> Iterator[None]:
                 cure="free some space and run the same command again",
             ) from error
         raise OutputError(
-            f"cannot write: {error.strerror}", where=str(path), cure="choose another --out"
+            f"cannot write: {error.strerror}", where=str(path), cure="choose another place"
         ) from error
 
 
@@ -146,3 +156,29 @@ def sha256_of_file(path: Path) -> str:
     """Return the sha256 of a file's content in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _why_not_free(target: Path) -> str | None:
+    """Tell what forbids that a new folder is renamed to `target`."""
+    if target.name in {"", ".."}:
+        return "the output is the folder one stands in, or one above it"
+    if target.is_symlink():
+        return "the output is a link"
+    if target.is_mount():
+        return "the output is the root of a mounted disk, which cannot be replaced"
+    if target.is_dir():
+        return "the output folder is not empty" if any(target.iterdir()) else None
+    return "the output is a file, not a folder" if target.exists() else None
+
+
+def _require_writable(folder: Path, target: Path) -> None:
+    if not folder.is_dir():
+        raise OutputError(
+            f"{folder} is a file, not a folder", where=str(target), cure="choose another place"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"no permission to write in {folder}",
+            where=str(target),
+            cure="choose another place, or change the rights of that folder",
+        )

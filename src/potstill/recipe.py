@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from numbers import Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -17,6 +18,10 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from potstill.errors import RecipeError
 
 Recipe = TypeVar("Recipe", bound="TrainingRecipe")
+
+_SEEDS = 2**63  # torch takes no greater one
+_LONGEST_SHOWN = 60  # characters of a wrong value
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +50,15 @@ class TrainingRecipe:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run, with the setting's name."""
-        for name in ("epochs", "learning_rate", "clip_norm", "adam_epsilon"):
-            require_range(name, getattr(self, name), above=0.0)
+        for name in ("epochs", "learning_rate", "adam_epsilon"):
+            require_range(name, getattr(self, name), above=0.0, below=math.inf)
+        require_range("clip_norm", self.clip_norm, above=0.0)
+        require_range("weight_decay", self.weight_decay, at_least=0.0, below=math.inf)
         for name in ("rows_per_step", "batch_tokens", "scores_per_epoch"):
             require_range(name, getattr(self, name), at_least=1)
-        for name in ("weight_decay", "length_pools", "checkpoint_every_s", "seed"):
+        for name in ("length_pools", "checkpoint_every_s"):
             require_range(name, getattr(self, name), at_least=0)
+        require_range("seed", self.seed, at_least=0, below=_SEEDS)
         require_range("warmup_share", self.warmup_share, at_least=0.0, below=1.0)
         for name in ("adam_beta1", "adam_beta2"):
             require_range(name, getattr(self, name), at_least=0.0, below=1.0)
@@ -65,23 +73,22 @@ def require_range(
     above: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Check one number.
+    """Check one number; nan is in no range.
 
     Raises:
         RecipeError: naming the setting, the value and the range.
     """
     fits = (
-        not math.isnan(value)
-        and (at_least is None or value >= at_least)
+        (at_least is None or value >= at_least)
         and (above is None or value > above)
         and (below is None or value < below)
     )
     if not fits:
         bounds = {"at least": at_least, "above": above, "below": below}
         told = " and ".join(
-            f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None
+            f"{word} {_shown(bound)}" for word, bound in bounds.items() if bound is not None
         )
-        raise RecipeError(f"{name} is {value:g}", allowed=told)
+        raise RecipeError(f"{name} is {_shown(value)}", allowed=told)
 
 
 def require_choice(name: str, value: str, choices: Iterable[str]) -> None:
@@ -128,15 +135,31 @@ def settings_from_words(words: Iterable[str]) -> dict[str, str]:
     """Read `name=value` words as --set takes them.
 
     Raises:
-        RecipeError: a word without "=".
+        RecipeError: a word without "=", or a name that stands twice.
     """
-    settings = {}
+    settings: dict[str, str] = {}
     for word in words:
         name, sign, value = word.partition("=")
         if not sign or not name:
             raise RecipeError(f"{word!r} is not name=value", where="--set", cure="--set epochs=5")
-        settings[name.strip()] = value.strip()
+        name = name.strip()
+        if name in settings:
+            raise RecipeError(f"{name} is set twice", where="--set", cure="leave one of them out")
+        settings[name] = value.strip()
     return settings
+
+
+def require_no_clash(flagged: Iterable[str], named: Iterable[str]) -> None:
+    """Check that no setting is asked for by a flag of its own and by --set as well.
+
+    Raises:
+        RecipeError: naming the setting.
+    """
+    for name in sorted(set(flagged) & set(named)):
+        raise RecipeError(
+            f"{name} is asked for twice, by --{name.replace('_', '-')} and by --set",
+            cure="leave one of them out",
+        )
 
 
 def settings_from_toml(path: Path) -> dict[str, Any]:
@@ -151,7 +174,7 @@ def settings_from_toml(path: Path) -> dict[str, Any]:
         raise RecipeError("no such recipe file", where=str(path)) from error
     except OSError as error:
         raise RecipeError(f"cannot read: {error.strerror}", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number without end
         raise RecipeError(f"not TOML: {error}", where=str(path)) from error
 
 
@@ -162,21 +185,23 @@ def _as_type(name: str, value: Any, kind: Any, where: str) -> Any:
             return None
         (kind,) = [choice for choice in get_args(kind) if choice is not NoneType]
     try:
-        if kind is bool and isinstance(value, str):
-            return {"true": True, "false": False}[value.lower()]
-        if kind in {int, float, str} and not isinstance(value, bool):
-            return _exact(kind, value)
-        if kind is bool and isinstance(value, bool):
-            return value
-    except (KeyError, ValueError):
-        pass
-    raise RecipeError(
-        f"{name} is {value!r}", where=where, allowed=f"a value of type {kind.__name__}"
-    )
+        return _exact(kind, value)
+    except (KeyError, OverflowError, TypeError, ValueError):
+        raise RecipeError(f"{name} is {_shown(value)}", where=where, allowed=_KINDS[kind]) from None
 
 
 def _exact(kind: type, value: Any) -> Any:
+    if isinstance(value, str):
+        return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+    if isinstance(value, bool) != (kind is bool) or kind is str or not isinstance(value, Real):
+        raise TypeError
     converted = kind(value)
-    if kind is int and float(value) != converted:
+    if kind is int and converted != value:
         raise ValueError
     return converted
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message, cut where it is endless."""
+    told = f"{value:g}" if isinstance(value, float) else repr(value)
+    return told if len(told) <= _LONGEST_SHOWN else f"{told[:_LONGEST_SHOWN]}…"

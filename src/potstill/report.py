@@ -41,9 +41,9 @@ class Report:
 
     def load(self, **options: Any) -> Model:
         """Load the bundle; options as for `potstill.load`."""
-        import potstill
+        from potstill.runtime.model import load
 
-        return potstill.load(self.bundle, **options)
+        return load(self.bundle, **options)
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer of `--json`."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from potstill.data.columns import Columns
 from potstill.recipe import with_settings
 from potstill.report import Report
-from potstill.workflows.finetune import FinetuneRecipe, Inputs
-from potstill.workflows.finetune import finetune as run_finetune
-from potstill.workflows.info import describe
+from potstill.workflows.requirements import require_torch
 
-_COLUMN_SUFFIX = "_column"
+_COLUMNS = {"text_column": "text", "label_column": "label"}
 
 
 def info(model: str | Path, *, allow_pickle: bool = False) -> dict[str, Any]:
@@ -21,10 +18,12 @@ def info(model: str | Path, *, allow_pickle: bool = False) -> dict[str, Any]:
     Raises:
         ModelError: the folder cannot be used.
     """
+    from potstill.workflows.info import describe
+
     return describe(model, allow_pickle=allow_pickle)
 
 
-def finetune(
+def finetune(  # noqa: PLR0913 - the choices of one run, all by name
     model: str | Path,
     train: Any,
     out: str | Path,
@@ -32,6 +31,7 @@ def finetune(
     dev: Any = None,
     device: str = "auto",
     threads: int | None = None,
+    allow_pickle: bool = False,
     **settings: Any,
 ) -> Report:
     """Fine-tune a pre-trained model and write it as a bundle.
@@ -43,17 +43,21 @@ def finetune(
         dev: rows for choosing the best weights; None: carved from `train`.
         device: auto, cpu, cuda, mps.
         threads: of the processor; None: what affinity and quota allow.
+        allow_pickle: convert a model of pickles once, in a child process.
         **settings: fields of `FinetuneRecipe` (epochs, learning_rate, seed, …), and
             `text_column`, `label_column`.
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
-    columns = {
-        name.removesuffix(_COLUMN_SUFFIX): settings.pop(name)
-        for name in list(settings)
-        if name.endswith(_COLUMN_SUFFIX)
-    }
+    require_torch("fine-tuning")
+    from potstill.data.columns import Columns
+    from potstill.workflows.finetune import FinetuneRecipe, Inputs
+    from potstill.workflows.finetune import finetune as run_finetune
+
+    columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
     recipe = with_settings(FinetuneRecipe(), settings, where="potstill.finetune")
-    inputs = Inputs(model=model, train=train, dev=dev, columns=Columns(**columns))
+    inputs = Inputs(
+        model=model, train=train, dev=dev, allow_pickle=allow_pickle, columns=Columns(**columns)
+    )
     return run_finetune(inputs, recipe, out=Path(out), device=device, threads=threads)

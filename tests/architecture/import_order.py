@@ -17,12 +17,12 @@ from pathlib import Path
 PROJECT = "potstill"
 
 ABOVE_TORCH = (
+    "version",
     "errors",
     "shapes",
     "files",
     "hardware",
     "recipe",
-    "report",
     "text",
     "data",
     "metrics",
@@ -30,17 +30,18 @@ ABOVE_TORCH = (
     "tasks",
     "bundle",
     "runtime",
+    "report",
     "measure",
     "search",
     "bulk",
 )
 TORCH_SIDE = ("losses", "models", "train", "distill", "compress")
-BELOW_TORCH = ("workflows", "verbs", "serve", "cli")
+BELOW_TORCH = ("workflows", "verbs", "serve", "cli", "__main__")
 ORDER = ABOVE_TORCH + TORCH_SIDE + BELOW_TORCH  # from top to bottom
 
 # Torch takes a second to load: only layers that are themselves imported on demand may do it.
 LOADS_TORCH = ("torch", "safetensors.torch")
-MAY_START_TORCH = {*TORCH_SIDE, "workflows"}
+MAY_START_TORCH = {*TORCH_SIDE, "workflows", "verbs"}
 
 # A layer that may reach less far down than its place says: the lowest layer open to it.
 # The server ships without anything that trains, or that runs a verb.

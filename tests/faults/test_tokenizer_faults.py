@@ -125,6 +125,15 @@ def test_a_file_that_puts_other_tokens_around_a_text_is_refused(whole: Path):
     assert "have the ids [4, 3], not [2, 3]" in refused(whole, "bert")
 
 
+def test_a_vocabulary_that_fails_at_an_unknown_sign_is_refused(whole: Path):
+    def without_unknown(content: dict) -> None:
+        pieces = [[token, 0.0] for token in content["model"]["vocab"]]
+        content["model"] = {"type": "Unigram", "unk_id": None, "vocab": pieces}
+
+    change(whole, without_unknown)
+    assert "a text cannot be encoded (Encountered an unknown token" in refused(whole, "bert")
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [

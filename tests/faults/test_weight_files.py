@@ -23,7 +23,7 @@ from potstill.bundle.weights import (
     read_tensors,
     write_weights,
 )
-from potstill.errors import ModelError
+from potstill.errors import ModelError, OutOfMemory
 
 AGAIN = "download or copy the file again"
 
@@ -109,8 +109,10 @@ FAULTS = {  # name of the fault: the file, what its line says, and the cure
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
         "a Git LFS pointer, not the weights", "git lfs pull",
     ),
-    "a web page": (b"<!DOCTYPE html><html></html>", "this is a web page", "download the file again"),
-    "an error answer": (b'{"error":"Access to model x is restricted"}', "a JSON text", "download the file again"),
+    "a web page": (b"<!DOCTYPE html><html></html>", "a web page", "download the file again"),
+    "an error answer": (
+        b'{"error":"Access to model x is restricted"}', "a JSON text", "download the file again",
+    ),
     "a zip archive": (b"PK\x03\x04\x14\0\0\0\x08\0", "a PyTorch pickle", "--allow-pickle"),
     "an old pickle": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P", "a PyTorch pickle", "--allow-pickle"),
 }  # fmt: skip
@@ -127,21 +129,23 @@ def test_all_faults_are_tried():
     assert len(FAULTS) == 34
 
 
-def test_what_is_no_regular_file_is_refused(tmp_path):
-    file = tmp_path / WEIGHTS_FILE
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, INDEX_FILE])
+def test_what_is_no_regular_file_is_refused(tmp_path, name):
+    file = tmp_path / name
     file.mkdir()
-    assert_refused(tmp_path, str(file), "not a regular file")
+    assert_refused(tmp_path, str(file), "a regular file")
     file.rmdir()
     file.symlink_to(tmp_path / "gone")
     assert_refused(tmp_path, str(file), "No such file")
 
 
-def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
-    os.mkfifo(tmp_path / WEIGHTS_FILE)
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, INDEX_FILE])
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("still waiting"))
     signal.alarm(5)
     try:
-        assert_refused(tmp_path, "not a regular file")
+        assert_refused(tmp_path, "a regular file")
     finally:
         signal.alarm(0)
 
@@ -229,6 +233,16 @@ def test_a_file_cut_after_it_was_found_is_told(tmp_path):
         dict(read_tensors(weights))
     (tmp_path / WEIGHTS_FILE).unlink()
     with pytest.raises(ModelError, match="tensor 'a': the file changed or went away"):
+        dict(read_tensors(weights))
+
+
+def test_a_tensor_larger_than_the_memory_is_told(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    weights = write_weights(tmp_path, {"a": np.zeros(9)})
+    monkeypatch.setattr(np, "empty", full)
+    with pytest.raises(OutOfMemory, match="a tensor of 72 bytes does not fit"):
         dict(read_tensors(weights))
 
 

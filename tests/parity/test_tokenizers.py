@@ -153,6 +153,16 @@ def test_where_tokenizer_json_and_config_disagree_transformers_is_followed(
     expect_same(load_tokenizer(folder, family="bert"), reference(folder), texts[::7])
 
 
+def test_a_null_for_accents_speaks_too(bert: Path, tmp_path: Path, texts: list[str]):
+    folder = copied(bert, tmp_path)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["normalizer"]["strip_accents"] = False
+    write_json(folder / "tokenizer.json", content)
+    write_json(folder / "tokenizer_config.json", {"strip_accents": None})
+    chosen = texts[::20] + STRANGE_TEXTS
+    expect_same(load_tokenizer(folder, family="bert"), reference(folder), chosen)
+
+
 def test_byte_pairs_give_the_ids_of_transformers(roberta: Path, texts: list[str]):
     expect_same(load_tokenizer(roberta, family="roberta"), reference(roberta), texts)
 
@@ -283,26 +293,68 @@ def test_saved_byte_pairs_are_the_same_in_transformers(
     assert again.canonical_bytes() == tokenizer.canonical_bytes()
 
 
-def test_a_saved_unigram_tokenizer_is_the_same_in_transformers(
-    unigram: Path, tmp_path: Path, texts: list[str]
+def test_a_leading_blank_that_only_tokenizer_json_tells_stays_once_saved(
+    roberta: Path, tmp_path: Path, texts: list[str]
 ):
-    tokenizer = load_tokenizer(unigram, family="xlm-roberta")
-    expect_saved(tokenizer, tmp_path, texts[::3], "xlm-roberta")
+    folder = copied(roberta, tmp_path / "read")
+    write_json(folder / "tokenizer_config.json", {"add_prefix_space": True})
+    load_tokenizer(folder, family="roberta").save(folder)
+    (folder / "tokenizer_config.json").unlink()
+    tokenizer = load_tokenizer(folder, family="roberta")
+    expect_saved(tokenizer, tmp_path / "written", texts[::7], "roberta")
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_a_saved_unigram_tokenizer_is_the_same_in_transformers(
+    unigram: Path, tmp_path: Path, texts: list[str], family: str
+):
+    """A multilingual MiniLM is a BERT with such a tokenizer."""
+    tokenizer = load_tokenizer(unigram, family=family)
+    theirs = expect_saved(tokenizer, tmp_path, texts[::3], family)
+    assert ("token_type_ids" in theirs.model_input_names) is (family == "bert")
 
 
 def test_added_tokens_keep_their_ids_from_file_to_file(
     bert: Path, tmp_path: Path, texts: list[str]
 ):
     """added_tokens.json beside vocab.txt is how older folders hold them."""
-    settings = {"do_lower_case": True, "additional_special_tokens": ["<url>"]}
+    settings = {"do_lower_case": True, "additional_special_tokens": ["<URL>", "<Last>"]}
     folder = only_vocabulary(bert, tmp_path / "read", settings)
-    write_json(folder / "added_tokens.json", {"<user>": 30_522, "Foo-Bar": 30_523, "<url>": 30_524})
-    chosen = ["<user> saw a foo-bar and a Foo-Bar at <url> .", *texts[:20]]
+    write_json(folder / "added_tokens.json", {"<user>": 30_522, "Foo-Bar": 30_523, "<URL>": 30_524})
+    chosen = [
+        "<user> <USER> saw a foo-bar, a Foo-Bar and <Last> <last> at <URL> <url>",
+        *texts[:20],
+    ]
     tokenizer = load_tokenizer(folder, family="bert")
-    assert tokenizer.vocabulary_size == 30_525
-    assert {30_522, 30_524} <= set(tokenizer.encode(chosen[:1]).batch.ids.tolist())
+    assert tokenizer.vocabulary_size == 30_526
+    assert {30_522, 30_524, 30_525} <= set(tokenizer.encode(chosen[:1]).batch.ids.tolist())
+    assert set(tokenizer.special_ids) >= {30_524, 30_525}
+    assert not set(tokenizer.special_ids) & {30_522, 30_523}
     expect_same(tokenizer, reference(folder), chosen)
     expect_saved(tokenizer, tmp_path / "written", chosen, "bert")
+
+
+def test_added_tokens_of_a_config_keep_their_ids(bert: Path, tmp_path: Path, texts: list[str]):
+    """added_tokens_decoder is how transformers 4 holds them; a map beside it is not read."""
+    added = {"30522": {"content": "<URL>", "special": True}, "0": {"content": "[PAD]"}}
+    settings = {"added_tokens_decoder": added, "pad_token": "[PAD]"}
+    folder = only_vocabulary(bert, tmp_path / "read", settings)
+    write_json(folder / "special_tokens_map.json", {"pad_token": "[unused0]"})
+    chosen = ["at <URL> <url>", *texts[:20]]
+    tokenizer = load_tokenizer(folder, family="bert")
+    assert tokenizer.pad_id == reference(folder).pad_token_id == 0
+    expect_same(tokenizer, reference(folder), chosen)
+    expect_saved(tokenizer, tmp_path / "written", chosen, "bert")
+    saved = json.loads((tmp_path / "written" / "tokenizer_config.json").read_text())
+    known = {int(index): token["content"] for index, token in saved["added_tokens_decoder"].items()}
+    assert (known[30_522], known[102]) == ("<URL>", "[SEP]")
+
+
+def test_a_map_is_read_before_a_config_without_added_tokens(bert: Path, tmp_path: Path):
+    folder = only_vocabulary(bert, tmp_path, {"pad_token": "[PAD]"})
+    write_json(folder / "special_tokens_map.json", {"pad_token": "[unused0]"})
+    tokenizer = load_tokenizer(folder, family="bert")
+    assert tokenizer.pad_id == reference(folder).pad_token_id == 1
 
 
 def test_what_a_config_says_besides_is_kept_but_code_is_not(bert: Path, tmp_path: Path):

@@ -54,17 +54,22 @@ CONFIG_KEYS: Mapping[Family, Mapping[str, str]] = {
 }
 _FIXED: Mapping[Family, Mapping[str, Any]] = {
     "bert": {},
-    "distilbert": {"token_types": 0, "norm_epsilon": 1e-12},
+    "distilbert": {"token_types": 0, "norm_epsilon": 1e-12, "pooler": False},
     "roberta": {},
     "xlm-roberta": {},
 }
 # What transformers assumes where config.json is silent; sizes have no such default here.
-_ROBERTA_DEFAULTS = {"token_types": 1, "pad_id": 1, "norm_epsilon": 1e-5}
 _DEFAULTS: Mapping[Family, Mapping[str, Any]] = {
     "bert": {},
     "distilbert": {"heads": 12},
-    "roberta": _ROBERTA_DEFAULTS,
-    "xlm-roberta": _ROBERTA_DEFAULTS,
+    "roberta": {"pad_id": 1},
+    "xlm-roberta": {"pad_id": 1},
+}
+# Fields that would change the mathematics, and the one value that is computed here.
+_ONLY: Mapping[str, Any] = {
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
 }
 _SIZES = (
     "vocabulary_size",
@@ -74,6 +79,10 @@ _SIZES = (
     "feed_forward_size",
     "max_positions",
 )
+_TYPES: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+_LARGEST_SIZE = 2**31 - 1
+LARGEST_DROPOUT = 0.99
+_MOST_LAYERS = 1_000  # each layer's names are written out before a weight is looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,25 +112,27 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be built, with the field's name."""
         for name in _SIZES:
-            _require_count(name, getattr(self, name), at_least=1)
+            most = _MOST_LAYERS if name == "layers" else _LARGEST_SIZE
+            _require_within(name, getattr(self, name), 1, most)
         for name in ("token_types", "pad_id"):
-            _require_count(name, getattr(self, name), at_least=0)
+            _require_within(name, getattr(self, name), 0, _LARGEST_SIZE)
+        for name in ("dropout", "attention_dropout"):
+            _require_within(name, getattr(self, name), 0, LARGEST_DROPOUT)
+        for name in ("norm_epsilon", "initializer_range"):
+            _require_within(name, getattr(self, name), 0, 1)
         if self.hidden_size % self.heads:
-            raise ModelError(
-                f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}",
-                where="config.json",
+            raise _refusal(
+                f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
             )
         if self.activation not in ACTIVATIONS:
-            raise ModelError(
-                f"activation is {self.activation!r}",
-                where="config.json",
-                allowed=", ".join(ACTIVATIONS),
-            )
+            raise _refusal(f"activation is {self.activation!r}", allowed=", ".join(ACTIVATIONS))
         if self.max_length < 1:
-            raise ModelError(
-                f"max_positions {self.max_positions} leaves no position for a token",
-                where="config.json",
-            )
+            raise _refusal(f"max_positions {self.max_positions} leaves no position for a token")
+        for name, only in _FIXED[self.family].items():
+            if getattr(self, name) != only:
+                raise _refusal(
+                    f"{name} is {getattr(self, name)}", allowed=f"{only} in {self.family}"
+                )
 
     @property
     def head_size(self) -> int:
@@ -152,22 +163,19 @@ def config_from_hf(hf: Mapping[str, Any], *, where: str = "config.json") -> Enco
     """
     _refuse_remote_code(hf, where)
     family = _family_of(hf, where)
-    if hf.get("position_embedding_type", "absolute") != "absolute":
-        raise ModelError(
-            f"position_embedding_type is {hf['position_embedding_type']!r}",
-            where=where,
-            allowed="absolute",
-        )
+    _refuse_other_mathematics(hf, where)
     values = dict(_DEFAULTS[family])
     for ours, theirs in CONFIG_KEYS[family].items():
         if hf.get(theirs) is not None:
             values[ours] = hf[theirs]
-    values.update(_FIXED[family])
     missing = [CONFIG_KEYS[family][name] for name in _SIZES if name not in values]
     if missing:
         raise ModelError(f"the fields {', '.join(missing)} are missing", where=where)
-    _require_types(values, where)
-    return EncoderConfig(family=family, **values)
+    _require_types(values, CONFIG_KEYS[family], where)
+    try:
+        return EncoderConfig(family=family, **(values | dict(_FIXED[family])))
+    except ModelError as error:
+        raise ModelError(error.what, where=where, allowed=error.allowed) from None
 
 
 def config_to_hf(config: EncoderConfig) -> dict[str, Any]:
@@ -206,21 +214,25 @@ def _refuse_remote_code(hf: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _require_types(values: Mapping[str, Any], where: str) -> None:
-    kinds = {field.name: field.type for field in fields(EncoderConfig)}
+def _refuse_other_mathematics(hf: Mapping[str, Any], where: str) -> None:
+    for name, only in _ONLY.items():
+        if hf.get(name, only) not in (only, None):
+            raise ModelError(f"{name} is {hf[name]!r}", where=where, allowed=str(only).lower())
+
+
+def _require_types(values: Mapping[str, Any], keys: Mapping[str, str], where: str) -> None:
+    kinds = {field.name: str(field.type) for field in fields(EncoderConfig)}
     for name, value in values.items():
-        kind = kinds[name]
-        fits = {
-            "int": isinstance(value, int) and not isinstance(value, bool),
-            "float": isinstance(value, int | float) and not isinstance(value, bool),
-            "str": isinstance(value, str),
-        }[str(kind)]
-        if not fits:
-            raise ModelError(f"{name} is {value!r}, which is not a {kind}", where=where)
+        if type(value) not in _TYPES[kinds[name]]:
+            raise ModelError(
+                f"{keys[name]} is {value!r}, which is not of type {kinds[name]}", where=where
+            )
 
 
-def _require_count(name: str, value: int, *, at_least: int) -> None:
-    if not at_least <= value < 2**31:
-        raise ModelError(
-            f"{name} is {value}", where="config.json", allowed=f"{at_least} to {2**31 - 1}"
-        )
+def _require_within(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise _refusal(f"{name} is {value}", allowed=f"{least} to {most}")
+
+
+def _refusal(what: str, *, allowed: str | None = None) -> ModelError:
+    return ModelError(what, where="config.json", allowed=allowed)

@@ -6,11 +6,12 @@ ReLU (DistilBERT), with dense and tanh (RoBERTa). A mean-pooled classifier is po
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from potstill.architectures.config import Family
+from potstill.architectures.config import LARGEST_DROPOUT, Family
 from potstill.errors import ModelError
 
 HeadKind = Literal[
@@ -18,6 +19,7 @@ HeadKind = Literal[
 ]
 Pooling = Literal["first", "mean"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
 
 _CLASS_PREFIX: Mapping[Family, str] = {
     "bert": "Bert",
@@ -37,12 +39,14 @@ _CLASS_SYNONYMS: Mapping[str, HeadKind] = {
     "ForPreTraining": "masked-lm",
     "LMHeadModel": "masked-lm",
 }
-_DEFAULT_CLASSIFIER_DROPOUT: Mapping[Family, float | None] = {
-    "bert": None,  # None: the encoder's own dropout
-    "distilbert": 0.2,
-    "roberta": None,
-    "xlm-roberta": None,
+_MOST_LABELS = 1_000_000  # a name is made for each
+# DistilBERT's head for tokens has no dropout of its own: it takes the encoder's.
+_DISTILBERT_DROPOUTS: Mapping[HeadKind, str] = {
+    "classification": "seq_classif_dropout",
+    "question-answering": "qa_dropout",
 }
+# What transformers assumes where config.json is silent; else the encoder's.
+_ASSUMED_DROPOUTS: Mapping[str | None, float] = {"seq_classif_dropout": 0.2, "qa_dropout": 0.1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,8 @@ def head_from_hf(hf: Mapping[str, Any], family: Family, *, where: str) -> HeadSp
         ModelError: a head that potstill does not know, or labels that do not fit together.
     """
     names = hf.get("architectures") or []
+    if not isinstance(names, list):
+        raise ModelError(f"architectures is {names!r}", where=where, allowed="a list of one class")
     if not names:
         return None
     return head_of_kind(_kind_of_class(str(names[0]), family, where), hf, family, where=where)
@@ -105,7 +111,7 @@ def head_of_kind(
     """Read a head whose kind is known: its labels, dropout and problem type.
 
     Raises:
-        ModelError: labels that do not fit together.
+        ModelError: labels that do not fit together, another problem type or dropout.
     """
     if kind in {"none", "masked-lm"}:
         return HeadSpec(kind=kind)
@@ -114,8 +120,8 @@ def head_of_kind(
         kind=kind,
         labels=labels,
         pooling=pooling,
-        dropout=_dropout(hf, family, kind),
-        problem=hf.get("problem_type"),
+        dropout=_dropout(hf, family, kind, where),
+        problem=_problem(hf, where),
     )
 
 
@@ -127,9 +133,17 @@ def head_to_hf(head: HeadSpec, family: Family) -> dict[str, Any]:
         hf["label2id"] = {label: index for index, label in enumerate(head.labels)}
     if head.problem:
         hf["problem_type"] = head.problem
-    if head.dropout is not None:
-        hf[_dropout_key(family, head.kind)] = head.dropout
+    key = dropout_key(family, head.kind)
+    if key is not None and head.dropout is not None:
+        hf[key] = head.dropout
     return hf
+
+
+def dropout_key(family: Family, kind: HeadKind) -> str | None:
+    """Return the field of config.json that holds a head's dropout; None: it is the encoder's."""
+    if family != "distilbert":
+        return "classifier_dropout"
+    return _DISTILBERT_DROPOUTS.get(kind)
 
 
 def _kind_of_class(name: str, family: Family, where: str) -> HeadKind:
@@ -151,28 +165,53 @@ def _kind_of_class(name: str, family: Family, where: str) -> HeadKind:
 def _labels(hf: Mapping[str, Any], where: str) -> tuple[str, ...]:
     names = hf.get("id2label")
     if names is None:
-        return tuple(f"LABEL_{index}" for index in range(int(hf.get("num_labels") or 2)))
+        return tuple(f"LABEL_{index}" for index in range(_number_of_labels(hf, where)))
     try:
-        by_index = {int(index): str(label) for index, label in names.items()}
+        by_index = [(int(index), str(label)) for index, label in names.items()]
     except (AttributeError, ValueError) as error:
         raise ModelError("id2label must be an object from index to label", where=where) from error
-    if sorted(by_index) != list(range(len(by_index))):
+    indices = sorted(index for index, _ in by_index)
+    if not indices or indices != list(range(len(indices))):
         raise ModelError(
-            f"id2label has the indices {sorted(by_index)}, which do not run from 0 without a gap",
+            f"id2label has the indices {_shortened(indices)}, which do not run from 0 without "
+            "a gap",
             where=where,
         )
-    labels = tuple(by_index[index] for index in range(len(by_index)))
+    labels = tuple(label for _, label in sorted(by_index))
     if len(set(labels)) != len(labels):
-        raise ModelError("id2label names one label twice", where=where)
+        ((twice, _),) = Counter(labels).most_common(1)
+        raise ModelError(f"id2label names the label {twice!r} twice", where=where)
     return labels
 
 
-def _dropout(hf: Mapping[str, Any], family: Family, kind: HeadKind) -> float | None:
-    value = hf.get(_dropout_key(family, kind), _DEFAULT_CLASSIFIER_DROPOUT[family])
-    return None if value is None else float(value)
+def _number_of_labels(hf: Mapping[str, Any], where: str) -> int:
+    number = hf.get("num_labels")
+    if number is None:
+        return 2
+    if type(number) is not int or not 1 <= number <= _MOST_LABELS:
+        raise ModelError(f"num_labels is {number!r}", where=where, allowed=f"1 to {_MOST_LABELS:,}")
+    return number
 
 
-def _dropout_key(family: Family, kind: HeadKind) -> str:
-    if family != "distilbert":
-        return "classifier_dropout"
-    return "qa_dropout" if kind == "question-answering" else "seq_classif_dropout"
+def _problem(hf: Mapping[str, Any], where: str) -> str | None:
+    problem = hf.get("problem_type")
+    if problem is None:
+        return None
+    if problem not in PROBLEMS:
+        raise ModelError(f"problem_type is {problem!r}", where=where, allowed=", ".join(PROBLEMS))
+    return str(problem)
+
+
+def _dropout(hf: Mapping[str, Any], family: Family, kind: HeadKind, where: str) -> float | None:
+    key = dropout_key(family, kind)
+    value = None if key is None else hf.get(key)
+    if value is None:
+        return _ASSUMED_DROPOUTS.get(key)
+    if type(value) not in (int, float) or not 0 <= value <= LARGEST_DROPOUT:
+        raise ModelError(f"{key} is {value!r}", where=where, allowed=f"0 to {LARGEST_DROPOUT}")
+    return float(value)
+
+
+def _shortened(numbers: list[int], limit: int = 8) -> str:
+    shown = ", ".join(str(number) for number in numbers[:limit])
+    return f"{shown}, …" if len(numbers) > limit else shown or "(none)"

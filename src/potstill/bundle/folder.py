@@ -22,11 +22,14 @@ from potstill.errors import ModelError
 from potstill.text.tokenizer import Tokenizer
 from potstill.text.tokenizer_files import load_tokenizer
 
+FLOATS = ("F64", "F32", "F16", "BF16")  # the number formats of weights that are not quantized
+
 _TASK_BY_PROBLEM = {
     "multi_label_classification": "multi-label",
     "regression": "regression",
     "single_label_classification": "classification",
 }
+_OF_WHOLE_TEXTS = tuple(_TASK_BY_PROBLEM.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +67,16 @@ class ModelFolder:
         return min([self.config.max_length, *(value for value in told if value)])
 
     def warnings(self) -> list[str]:
-        """Return what a user should know about the weights, a line each."""
+        """Return what a user should know about the weights and vectors, a line each."""
+        unheeded = self.vectors.unheeded if self.vectors else ()
+        warnings = [f"sentence-transformers would heed {asked}" for asked in unheeded]
         unknown = self.plan.unknown
-        if not unknown:
-            return []
-        return [
-            f"{len(unknown)} weights are not used and not known to be ignorable: "
-            + _first_few(unknown)
-        ]
+        if unknown:
+            warnings.append(
+                f"{len(unknown)} weights are not used and not known to be ignorable: "
+                + _first_few(unknown)
+            )
+        return warnings
 
     def require_complete(self) -> None:
         """Check that every weight is there in the shape that config.json promises.
@@ -79,12 +84,29 @@ class ModelFolder:
         Raises:
             ModelError: everything that is missing or misshapen, told together.
         """
-        faults = [f"missing {name}" for name in self.plan.missing]
-        for name, shape in weight_shapes(self.plan.config, self.head).items():
-            source = self.plan.sources.get(name)
-            if source is not None and self.weights.entries[source].shape != shape:
-                found = self.weights.entries[source].shape
-                faults.append(f"{source} has shape {found}, config.json asks for {shape}")
+        self._require_fitting(self.plan, self.head)
+
+    def plan_with(self, head: HeadSpec) -> ReadingPlan:
+        """Plan to read the encoder for a new head; the head that is stored may be broken.
+
+        Raises:
+            ModelError: everything of the encoder that is missing or misshapen, told together.
+        """
+        bare = HeadSpec()
+        self._require_fitting(plan_reading(self.weights.entries, self.config, bare), bare)
+        return plan_reading(self.weights.entries, self.config, head)
+
+    def _require_fitting(self, plan: ReadingPlan, head: HeadSpec) -> None:
+        faults = [f"missing {name}" for name in plan.missing]
+        for name, shape in weight_shapes(plan.config, head).items():
+            source = plan.sources.get(name)
+            if source is None:
+                continue
+            entry = self.weights.entries[source]
+            if entry.shape != shape:
+                faults.append(f"{source} has shape {entry.shape}, config.json asks for {shape}")
+            elif entry.dtype not in FLOATS:
+                faults.append(f"{source} holds {entry.dtype}, not one of {', '.join(FLOATS)}")
         if faults:
             raise ModelError(
                 f"{len(faults)} weights do not fit the model: {_first_few(faults)}",
@@ -161,7 +183,7 @@ def _head_of(
     manifest: Manifest | None,
 ) -> HeadSpec:
     where = str(path / "config.json")
-    if manifest is not None and manifest.task == "classification" and manifest.pooling == "mean":
+    if manifest is not None and manifest.pooling == "mean" and manifest.task in _OF_WHOLE_TEXTS:
         # Ours alone: config.json names the bare encoder, so that transformers loads at least that.
         return head_of_kind("classification", hf_config, config.family, where=where, pooling="mean")
     told = head_from_hf(hf_config, config.family, where=where)

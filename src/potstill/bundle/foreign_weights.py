@@ -12,7 +12,7 @@ from potstill.errors import ModelError
 PICKLE_FILE = "pytorch_model.bin"
 PICKLE_INDEX_FILE = "pytorch_model.bin.index.json"
 
-_LOOKED_FOR = "model.safetensors, or model.safetensors.index.json with its shards"
+LOOKED_FOR = "model.safetensors, or model.safetensors.index.json with its shards"
 _SAVE_AGAIN = "load the model where it was made and save it with model.save_pretrained(FOLDER)"
 _OLD_TRANSFORMERS = "convert it once with transformers below 5: from_pretrained(FOLDER, {}=True)"
 
@@ -36,11 +36,15 @@ _BY_NAME = (  # the first that matches is told
         "rename the file of the whole model to model.safetensors; merge an adapter first",
     ),
     Foreign(
-        ("pytorch_model.bin", "pytorch_model*.bin"),
+        ("pytorch_model*.bin",),
         "only pickle weights, and a pickle can run any code when it is loaded",
         "--allow-pickle converts them once to safetensors, in a separate process",
     ),
-    Foreign(("tf_model*.h5", "*.ckpt.index"), "TensorFlow", _OLD_TRANSFORMERS.format("from_tf")),
+    Foreign(
+        ("tf_model*.h5", "*.ckpt.index"),
+        "only TensorFlow weights",
+        _OLD_TRANSFORMERS.format("from_tf"),
+    ),
     Foreign(("flax_model*.msgpack",), "only Flax weights", _OLD_TRANSFORMERS.format("from_flax")),
     Foreign(
         ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl"),
@@ -85,13 +89,14 @@ def no_safetensors(folder: Path) -> ModelError:
             cure="check the path; a name on the Hugging Face hub is written hub:NAME",
         )
     what, cure = "there are no weights in this folder", "name the folder of a trained model"
-    if found := _by_name(names):
+    if found := foreign_among(names):
         files, kind = found
         what, cure = f"the folder holds {kind.what} ({', '.join(files[:3])})", kind.cure
-    return ModelError(what, where=str(folder), allowed=_LOOKED_FOR, cure=cure)
+    return ModelError(what, where=str(folder), allowed=LOOKED_FOR, cure=cure)
 
 
-def _by_name(names: Iterable[str]) -> tuple[list[str], Foreign] | None:
+def foreign_among(names: Iterable[str]) -> tuple[list[str], Foreign] | None:
+    """Return the files of weights among the names, with their kind; None if there are none."""
     weights = [name for name in names if not _matches(name, _TRAINER_STATE)]
     for kind in _BY_NAME:
         if files := [name for name in weights if _matches(name, kind.marks)]:

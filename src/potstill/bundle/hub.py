@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from potstill.bundle.foreign_weights import LOOKED_FOR, foreign_among
 from potstill.errors import (
     MissingExtraError,
     ModelError,
@@ -56,8 +57,8 @@ _WANTED = (
 _MANIFEST = "potstill.json"
 _RUNTIME_FILES = ("openvino/*.xml", "openvino/*.bin", "onnx/*.onnx")
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# No part begins with a dot or a minus: a revision becomes a path in the cache.
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 
 
@@ -76,7 +77,7 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None) -> Path:
     """
     text = str(name_or_path)
     if not text.startswith(PREFIX):
-        return _local(text)
+        return _local(text, revision)
     name = _parse(text, revision)
     hub = _import_hub()
     with _told(name, hub):
@@ -99,8 +100,14 @@ class _Name:
         return f"{PREFIX}{self.repository}{suffix}"
 
 
-def _local(text: str) -> Path:
+def _local(text: str, revision: str | None) -> Path:
     folder = Path(text)
+    if revision is not None:
+        raise ModelError(
+            f"the revision {revision} is asked for, but a local folder has none",
+            where=text,
+            cure=f"leave it out, or write {PREFIX}{text} for a name on the Hugging Face hub",
+        )
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -123,7 +130,7 @@ def _parse(text: str, revision: str | None) -> _Name:
             cure="leave one of them out",
         )
     name = _Name(repository, revision or written or "main")
-    if not _REVISION.fullmatch(name.revision) or ".." in name.revision:
+    if not _REVISION.fullmatch(name.revision):
         raise ModelError(
             f"{name.revision!r} is no revision",
             where=text,
@@ -164,24 +171,17 @@ def _is_offline(hub: ModuleType) -> bool:
 
 def _no_weights(folder: Path, name: _Name, hub: ModuleType) -> ModelError:
     """Return the error of a repository without safetensors, by what it holds instead."""
-    files: list[str] = []
+    names: list[str] = []
     if not _is_offline(hub):
-        files = hub.HfApi().list_repo_files(name.repository, revision=folder.name)
-    pickles = [file for file in files if file.endswith(_PICKLES)]
-    if pickles:
-        return ModelError(
-            f"the repository holds pickles ({', '.join(pickles[:3])}) and no safetensors; a pickle "
-            "can run any code when it is loaded and is never downloaded",
-            where=str(name),
-            cure=f"run 'hf download {name.repository} --local-dir FOLDER', then name FOLDER "
-            "with --allow-pickle",
-        )
-    return ModelError(
-        "the repository holds no weights that can be read",
-        where=str(name),
-        allowed="model.safetensors, or model.safetensors.index.json with its shards",
-        cure="name another model, or another @REVISION",
-    )
+        names = hub.HfApi().list_repo_files(name.repository, revision=folder.name)
+    what = "the repository holds no weights that can be read"
+    cure = "name another model, or another @REVISION"
+    # OpenVINO's .bin files are no pickles
+    if found := foreign_among(file for file in names if not file.startswith("openvino/")):
+        files, kind = found
+        what = f"the repository holds {kind.what} ({', '.join(files[:3])}); it is not downloaded"
+        cure = f"run 'hf download {name.repository} --local-dir FOLDER'; for FOLDER: {kind.cure}"
+    return ModelError(what, where=str(name), allowed=LOOKED_FOR, cure=cure)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
-"""Small JSON files of a model folder, read with errors that name the file."""
+"""Small JSON files of a model folder, read with errors that name the file.
+
+The standard library reads them: training must run where orjson is not installed.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from potstill.errors import ModelError
 from potstill.files import write_atomically
@@ -39,7 +41,8 @@ def read_json_list(path: Path) -> list[dict[str, Any]]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON as transformers does: two blanks of indent, a newline at the end."""
-    write_atomically(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    write_atomically(path, text.encode() + b"\n")
 
 
 def _read(path: Path) -> Any:
@@ -50,12 +53,20 @@ def _read(path: Path) -> Any:
                 where=str(path),
                 allowed=f"at most {_LARGEST_BYTES:,}",
             )
-        return orjson.loads(path.read_bytes())
+        return json.loads(path.read_bytes().decode())
     except FileNotFoundError as error:
         raise ModelError("the file is missing", where=str(path)) from error
     except OSError as error:
         raise ModelError(f"cannot read: {error.strerror}", where=str(path)) from error
-    except orjson.JSONDecodeError as error:
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"byte {error.start} is not UTF-8",
+            where=str(path),
+            cure="download or copy the file again",
+        ) from error
+    except RecursionError as error:
+        raise ModelError("nested too deep to be a config", where=str(path)) from error
+    except json.JSONDecodeError as error:
         raise ModelError(
             f"not JSON: {error.msg}",
             where=f"{path}, line {error.lineno}, column {error.colno}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ _IDENTITY_NAMES = {
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.txt",
     "vocab.json",
     "merges.txt",
@@ -42,6 +43,18 @@ class Manifest:
     files: Mapping[str, str] = field(default_factory=dict)  # name -> sha256
 
 
+_TEXT, _NUMBER = (str, type(None)), (int, type(None))
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "schema_version": (int,),
+    "task": _TEXT,
+    "pooling": _TEXT,
+    "max_length": _NUMBER,
+    "lineage": (dict,),
+    "measurements": (dict,),
+    "files": (dict,),
+}
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """Read potstill.json; None if the folder has none.
 
@@ -53,15 +66,22 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     content = read_json_object(path)
     version = content.get("schema_version")
-    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise ModelError(
             f"schema_version is {version!r}",
             where=str(path),
             allowed=f"1 to {SCHEMA_VERSION}",
             cure="pip install --upgrade potstill",
         )
-    known = {field.name for field in fields(Manifest)}
-    return Manifest(**{name: value for name, value in content.items() if name in known})
+    known = {name: content[name] for name in _KINDS if name in content}
+    for name, value in known.items():
+        if type(value) not in _KINDS[name]:
+            raise ModelError(
+                f"{name} is of type {type(value).__name__}",
+                where=str(path),
+                cure="copy the bundle again",
+            )
+    return Manifest(**known)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

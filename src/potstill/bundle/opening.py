@@ -1,4 +1,4 @@
-"""From what a user names (folder, bundle, hub name) to a described folder: the door of all verbs."""
+"""From what a user names (a folder or hub name) to a described folder: the door of all verbs."""
 
 from __future__ import annotations
 

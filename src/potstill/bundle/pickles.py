@@ -22,7 +22,7 @@ from potstill.bundle.foreign_weights import (
     no_safetensors,
     recognize,
 )
-from potstill.bundle.weights import find_weights, read_index
+from potstill.bundle.weights import INDEX_FILE, WEIGHTS_FILE, find_weights, read_index
 from potstill.errors import (
     MissingExtraError,
     ModelError,
@@ -89,7 +89,7 @@ def find_pickles(folder: Path) -> list[Path]:
     if single.is_file():
         return [single]
     if not index.is_file():
-        raise no_safetensors(folder)
+        raise _nothing_to_convert(folder)
     files = [index.with_name(shard) for shard in sorted(set(read_index(index).values()))]
     for file in files:
         if not file.is_file():
@@ -99,6 +99,14 @@ def find_pickles(folder: Path) -> list[Path]:
                 cure="download or copy the whole folder again",
             )
     return files
+
+
+def _nothing_to_convert(folder: Path) -> ModelError:
+    if (folder / WEIGHTS_FILE).exists() or (folder / INDEX_FILE).exists():
+        return ModelError(
+            "the folder holds safetensors already", where=str(folder), cure="drop --allow-pickle"
+        )
+    return no_safetensors(folder)
 
 
 def _require_pickle(file: Path) -> None:
@@ -136,7 +144,6 @@ def _run_child(pickles: list[Path], staging: Path, timeout_s: float) -> None:
             capture_output=True,
             timeout=timeout_s,
             check=False,
-            cwd=staging,
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         )
     except subprocess.TimeoutExpired as error:
@@ -159,15 +166,15 @@ def _error_of(done: subprocess.CompletedProcess[bytes], pickle: Path) -> Potstil
     told = _last_object(done.stdout)
     kind = _PASSED_ON.get(str(told.get("kind")))
     if kind is not None:
-        parts = {key: str(told[key])[:400] for key in ("where", "allowed", "cure") if told.get(key)}
-        return kind(str(told.get("what"))[:400], **parts)
+        parts = {key: _shown(told[key]) for key in ("where", "allowed", "cure") if told.get(key)}
+        return kind(_shown(told.get("what")), **parts)
     if done.returncode == -signal.SIGKILL:
         return OutOfMemory(
             "the converter was killed by the system, as it does when memory runs out",
             where=str(pickle),
             cure="convert it on a machine with more memory",
         )
-    last_line = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:400]
+    last_line = _shown(done.stderr.decode(errors="replace").strip().rpartition("\n")[2])
     return RunError(
         f"the converter ended with status {done.returncode}: {last_line or 'it said nothing'}",
         where=str(pickle),
@@ -181,3 +188,7 @@ def _last_object(output: bytes) -> dict[str, object]:
     except ValueError:
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def _shown(text: object) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:400])

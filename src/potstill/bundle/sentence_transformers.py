@@ -29,6 +29,7 @@ class VectorRecipe:
     pooling: Pooling = "mean"
     normalize: bool = False
     max_length: int | None = None  # tokens; None: the encoder's
+    unheeded: tuple[str, ...] = ()  # what the folder asks besides and potstill does not do
 
 
 def read_vector_recipe(folder: Path) -> VectorRecipe | None:
@@ -48,10 +49,12 @@ def read_vector_recipe(folder: Path) -> VectorRecipe | None:
             where=str(modules_file),
             allowed=", ".join(_STEPS[:2]) + " and, at the end, Normalize",
         )
+    settings = _optional(folder / "sentence_bert_config.json")
     return VectorRecipe(
-        pooling=_read_pooling(folder / str(steps[1]["path"]) / "config.json"),
+        pooling=_read_pooling(folder / _plain_name(steps[1], modules_file) / "config.json"),
         normalize="Normalize" in kinds,
-        max_length=_read_max_length(folder),
+        max_length=_length(settings),
+        unheeded=_unheeded(settings, _optional(folder / "config_sentence_transformers.json")),
     )
 
 
@@ -97,8 +100,30 @@ def _read_pooling(config_file: Path) -> Pooling:
     return _POOLING_KEYS[on[0]]
 
 
-def _read_max_length(folder: Path) -> int | None:
-    file = folder / "sentence_bert_config.json"
-    settings: Mapping[str, Any] = read_json_object(file) if file.is_file() else {}
+def _plain_name(step: Mapping[str, Any], modules_file: Path) -> str:
+    name = step.get("path")
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        raise ModelError(
+            f"the path of the step Pooling is {name!r}",
+            where=str(modules_file),
+            allowed="the name of a folder beside modules.json",
+        )
+    return name
+
+
+def _optional(file: Path) -> Mapping[str, Any]:
+    return read_json_object(file) if file.is_file() else {}
+
+
+def _length(settings: Mapping[str, Any]) -> int | None:
     value = settings.get("max_seq_length")
-    return value if isinstance(value, int) and value > 0 else None
+    return value if type(value) is int and value > 0 else None
+
+
+def _unheeded(settings: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[str, ...]:
+    asked = []
+    if settings.get("do_lower_case"):
+        asked.append("do_lower_case: texts keep their case unless the tokenizer itself lowers it")
+    if common.get("default_prompt_name"):
+        asked.append(f"default_prompt_name {common['default_prompt_name']!r}: no prompt is added")
+    return tuple(asked)

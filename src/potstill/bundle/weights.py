@@ -28,7 +28,7 @@ from potstill.bundle.safetensors_header import (
     shown,
     strict_json,
 )
-from potstill.errors import ModelError
+from potstill.errors import ModelError, OutOfMemory
 from potstill.files import flush_folder, told_in_one_line, write_atomically
 
 __all__ = [
@@ -47,7 +47,7 @@ INDEX_FILE = "model.safetensors.index.json"
 
 _SHARDS = "model-?????-of-?????.safetensors"
 _PART_SUFFIX = ".potstill-part"
-_WRITTEN_BY_TORCH = MappingProxyType({"format": "pt"})  # transformers refuses a file without it
+_WRITTEN_BY_TORCH = MappingProxyType({"format": "pt"})  # transformers 4 refuses a file without it
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ def read_tensors(
 
     Raises:
         ModelError: a name that the weights do not hold, or a file that changed since it was found.
+        OutOfMemory: a tensor is larger than the memory.
     """
     wanted = list(weights.entries if names is None else names)
     for name in wanted:
@@ -147,11 +148,7 @@ def read_index(index: Path) -> dict[str, str]:
     Raises:
         ModelError: no valid index, or a shard that is not a plain file name.
     """
-    try:
-        text = index.read_bytes() if index.stat().st_size <= MAX_HEADER_BYTES else b""
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", where=str(index)) from error
-    shard_of = strict_json(text, index).get("weight_map")
+    shard_of = strict_json(_read_small(index), index).get("weight_map")
     if not isinstance(shard_of, dict) or not shard_of:
         raise ModelError(
             "the index holds no weight_map of tensor name to file",
@@ -167,6 +164,20 @@ def read_index(index: Path) -> dict[str, str]:
                 cure="do not use this model; get it again from a source you trust",
             )
     return shard_of
+
+
+def _read_small(file: Path) -> bytes:
+    try:
+        if file.stat().st_size <= MAX_HEADER_BYTES and file.is_file():
+            return file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    raise ModelError(
+        "this is no index of shards",
+        where=str(file),
+        allowed=f"a regular file of at most {MAX_HEADER_BYTES:,} bytes",
+        cure="download or copy the file again",
+    )
 
 
 def _is_plain_name(name: object) -> bool:
@@ -213,14 +224,19 @@ def _weight_files(files: Sequence[Path], entries: dict[str, TensorEntry]) -> Wei
 
 
 def _read_tensor(name: str, entry: TensorEntry) -> NDArray[Any]:
-    array = np.empty(entry.shape, dtype=STORED_AS[entry.dtype])
     try:
+        array = np.empty(entry.shape, dtype=STORED_AS[entry.dtype])
         with entry.file.open("rb") as stream:
             stream.seek(entry.start)
             filled_bytes = stream.readinto(array.data)
     except OSError as error:
-        filled_bytes = 0
         raise _changed(name, entry) from error
+    except MemoryError as error:
+        raise OutOfMemory(
+            f"a tensor of {entry.end - entry.start:,} bytes does not fit into memory",
+            where=f"{entry.file}, tensor {shown(name)}",
+            cure="use a machine with more memory",
+        ) from error
     if filled_bytes != entry.end - entry.start:
         raise _changed(name, entry)
     return _widened(array) if entry.dtype == BFLOAT16 else array

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.architectures.config import CONFIG_KEYS, EncoderConfig, config_to_hf
-from potstill.architectures.heads import HeadSpec, head_to_hf
+from potstill.architectures.heads import HeadSpec, dropout_key, head_to_hf
 from potstill.architectures.names import hf_names
 from potstill.bundle.card import model_card
 from potstill.bundle.folder import ModelFolder
@@ -22,8 +22,19 @@ from potstill.bundle.weights import read_tensors, write_weights
 from potstill.files import folder_whole_or_absent, write_atomically
 from potstill.text.tokenizer import Tokenizer
 
-# Fields of a foreign config.json that are not carried over: code, and what is written anew.
-_NOT_CARRIED = {"auto_map", "architectures", "id2label", "label2id", "num_labels", "problem_type"}
+# Fields of a foreign config.json that are not carried over: code, and what is written anew. An
+# untied decoder is never written: the word table is the decoder.
+_NOT_CARRIED = {
+    "auto_map",
+    "architectures",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
+    "dtype",
+    "torch_dtype",
+    "tie_word_embeddings",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,27 +91,39 @@ def content_of(folder: ModelFolder, tokenizer: Tokenizer) -> BundleContent:
         },
         tokenizer=tokenizer,
         vectors=folder.vectors,
-        manifest=folder.manifest
-        or Manifest(
-            task=folder.task,
-            lineage={"from": str(folder.hf_config.get("_name_or_path", folder.path.name))},
-        ),
+        manifest=folder.manifest or Manifest(task=folder.task, lineage={"from": _origin(folder)}),
         hf_extras=folder.hf_config,
     )
 
 
 def hf_config_of(content: BundleContent) -> dict[str, Any]:
     """Return config.json: our fields over the origin's, those of other families left out."""
-    families = {key for keys in CONFIG_KEYS.values() for key in keys.values()}
+    config, head = content.config, _with_dropout_told(content.head, content.config)
+    anew = {key for keys in CONFIG_KEYS.values() for key in keys.values()} | _NOT_CARRIED
+    if head.labels:
+        anew.add(dropout_key(config.family, head.kind) or "")
     carried = {
         key: value
         for key, value in content.hf_extras.items()
-        if key not in _NOT_CARRIED and key not in families and not key.startswith("_")
+        if key not in anew and not key.startswith("_")
     }
     dtypes = {np.dtype(array.dtype).name for array in content.tensors.values()}
-    return (
+    fields = (
         carried
-        | config_to_hf(content.config)
-        | head_to_hf(content.head, content.config.family)
+        | config_to_hf(config)
+        | head_to_hf(head, config.family)
         | {"dtype": dtypes.pop() if len(dtypes) == 1 else "float32"}
     )
+    return dict(sorted(fields.items()))  # as transformers does: one content, one fingerprint
+
+
+def _origin(folder: ModelFolder) -> str:
+    """Return the model's name; of a place on somebody's disk only the last part."""
+    name = str(folder.hf_config.get("_name_or_path") or folder.path.name)
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def _with_dropout_told(head: HeadSpec, config: EncoderConfig) -> HeadSpec:
+    """Write out a DistilBERT head's dropout: transformers does not take the encoder's there."""
+    is_open = head.labels and head.dropout is None and config.family == "distilbert"
+    return replace(head, dropout=config.dropout) if is_open else head

@@ -14,7 +14,7 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     train: flags.Train,
     out: flags.Out,
     *,
-    task: Annotated[str, typer.Option(help="classification")] = "classification",
+    task: Annotated[str | None, typer.Option(help="classification")] = None,
     dev: flags.Dev = None,
     text_column: flags.TextColumn = "text",
     label_column: flags.LabelColumn = "label",
@@ -34,10 +34,18 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     json: flags.Json = False,
 ) -> None:
     """Fine-tune a model."""
+    from potstill.workflows.requirements import require_torch
+
+    require_torch("fine-tuning")
     from potstill.cli.progress import is_main_process, progress_listener
     from potstill.cli.render import print_json, print_report
     from potstill.data.columns import Columns
-    from potstill.recipe import settings_from_toml, settings_from_words, with_settings
+    from potstill.recipe import (
+        require_no_clash,
+        settings_from_toml,
+        settings_from_words,
+        with_settings,
+    )
     from potstill.workflows.finetune import FinetuneRecipe, Inputs
     from potstill.workflows.finetune import finetune as run
 
@@ -54,8 +62,10 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     if recipe is not None:
         asked = with_settings(asked, settings_from_toml(recipe), where=str(recipe))
     given = {name: value for name, value in flagged.items() if value is not None}
+    named = settings_from_words(settings or [])
+    require_no_clash(given, named)
     asked = with_settings(asked, given, where="the flags")
-    asked = with_settings(asked, settings_from_words(settings or []))
+    asked = with_settings(asked, named)
     columns = Columns(text=text_column, label=label_column)
     report = run(
         Inputs(model=model, train=train, dev=dev, columns=columns, allow_pickle=allow_pickle),

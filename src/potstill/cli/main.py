@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from potstill import __version__
 from potstill.cli import demo_verb, embed_verb, finetune_verb, info_verb
-from potstill.cli.render import print_error, print_line
-from potstill.errors import PotstillError
-
-_WRONG_INPUT, _INTERRUPTED = 2, 130
+from potstill.cli.render import flush_answer, print_error, print_line
+from potstill.errors import InputError, PotstillError, Stopped
+from potstill.version import __version__
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Make a BERT-family model small, and prove what was lost and what was gained.",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -33,26 +31,24 @@ app.command("demo", help="Show potstill at work on the packaged model.")(demo_ve
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)  # so that what is half written is taken away
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; a user's mistake never shows a traceback."""
     try:
-        status = app(list(arguments), standalone_mode=False)
+        status = app(list(arguments) or ["--help"], standalone_mode=False)
+        flush_answer()
     except PotstillError as error:
         print_error(str(error))
         return error.exit_status
     except TyperException as error:
         print_error(_usage_line(error))
-        return _WRONG_INPUT
+        return InputError.exit_status
     except (KeyboardInterrupt, typer.Abort):
-        print_error("interrupted")
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does; what is buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _INTERRUPTED
+        print_error(str(Stopped("interrupted", cure="repeat the command")))
+        return Stopped.exit_status
     return status if isinstance(status, int) else 0
 
 
@@ -66,6 +62,11 @@ def _version(
     if version:
         print_line(f"potstill {__version__}")
         raise typer.Exit
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
 
 
 def _usage_line(error: TyperException) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from potstill.errors import StorageError
 
 if TYPE_CHECKING:
     from potstill.report import Report
@@ -34,36 +38,46 @@ _INFO_LINES = {
 
 
 def print_line(line: str) -> None:
-    """Print one line of answer."""
-    print(line)
+    """Print one line of answer.
+
+    Raises:
+        StorageError: standard output cannot be written; so for all answers here.
+    """
+    with _answering():
+        print(line)
 
 
 def print_error(line: str) -> None:
     """Print one line on standard error."""
-    print(f"potstill: {line}", file=sys.stderr)
+    print(f"{_over_progress()}potstill: {_on_one_line(line)}", file=sys.stderr)
 
 
 def print_json(answer: Any) -> None:
     """Print one JSON object on one line."""
     import orjson
 
-    sys.stdout.flush()
-    sys.stdout.buffer.write(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-    sys.stdout.buffer.flush()
+    flush_answer()
+    with _answering():
+        sys.stdout.buffer.write(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def flush_answer() -> None:
+    """Write out what is still buffered."""
+    with _answering():
+        sys.stdout.flush()
 
 
 def print_progress(line: str, *, stays: bool) -> None:
     """Print a line of progress; on a terminal the next one overwrites it unless it stays."""
-    if sys.stderr.isatty():
-        print(f"\r\033[2K{line}", end="\n" if stays else "", file=sys.stderr, flush=True)
-    else:
-        print(line, file=sys.stderr, flush=True)
+    end = "" if sys.stderr.isatty() and not stays else "\n"
+    print(f"{_over_progress()}{line}", end=end, file=sys.stderr, flush=True)
 
 
 def print_warnings(warnings: list[str]) -> None:
     """Print warnings on standard error."""
     for warning in warnings:
-        print(f"potstill: warning: {warning}", file=sys.stderr)
+        print_error(f"warning: {warning}")
 
 
 def print_info(facts: Mapping[str, Any]) -> None:
@@ -108,18 +122,14 @@ def print_demo(shown: Mapping[str, Any]) -> None:
 
 def print_facts(facts: Mapping[str, Any], *, title: str | None = None) -> None:
     """Print names and values, one pair a line."""
-    if not sys.stdout.isatty():
-        for name, value in facts.items():
-            print(f"{name}\t{_in_words(value)}")
-        return
     print_table(["", ""], [[name, _in_words(value)] for name, value in facts.items()], title=title)
 
 
 def print_table(header: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
     """Print a table: drawn on a terminal, tab-separated in a pipe."""
     if not sys.stdout.isatty():
-        for row in [header, *rows]:
-            print("\t".join(row))
+        for row in [header, *rows] if any(header) else rows:
+            print_line("\t".join(_on_one_line(cell) for cell in row))
         return
     from rich import box
     from rich.console import Console
@@ -129,8 +139,39 @@ def print_table(header: list[str], rows: list[list[str]], *, title: str | None =
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    Console().print(table, markup=False)
+        table.add_row(*(_on_one_line(cell) for cell in row))
+    with _answering():
+        Console().print(table, markup=False)
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        _drop_answer()  # its reader has seen enough, as `head` has
+    except OSError as error:
+        _drop_answer()
+        raise StorageError(
+            f"the answer cannot be written: {error.strerror}", where="standard output"
+        ) from error
+
+
+def _drop_answer() -> None:
+    """Send what is buffered, and all that follows, nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _over_progress() -> str:
+    """Return what wipes out an unfinished line of progress on a terminal."""
+    return "\r\033[2K" if sys.stderr.isatty() else ""
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text with escapes for what would break its line or command the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def _in_words(value: Any) -> str:

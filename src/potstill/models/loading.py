@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
-from potstill.architectures.reading import plan_reading
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.weights import read_tensors
 from potstill.errors import ModelError
@@ -24,10 +24,9 @@ def load_task_model(folder: ModelFolder) -> TaskModel:
         ModelError: missing or misshapen weights, told together.
     """
     folder.require_complete()
-    model = _empty(TaskModel, folder, folder.head)
+    model = _empty(folder.plan.config, folder.head)
     _fill(model, folder, folder.plan.sources)
-    if folder.plan.tied_decoder is not None:
-        _require_tied(model, folder, folder.plan.tied_decoder)
+    _require_equal_copies(model, folder, folder.plan.copies)
     return model
 
 
@@ -39,16 +38,11 @@ def load_with_new_head(folder: ModelFolder, head: HeadSpec, *, seed: int) -> Tas
     Raises:
         ModelError: weights of the encoder are missing or misshapen.
     """
-    folder.require_complete()
-    plan = plan_reading(folder.weights.entries, folder.config, head)
-    model = _empty(TaskModel, folder, head)
-    fresh = {
-        name
-        for name, _ in model.named_parameters()
-        if name.startswith("head.") or name not in plan.sources
-    }
-    model.initialize(seed, only=frozenset(fresh))
-    _fill(model, folder, {ours: plan.sources[ours] for ours in plan.sources if ours not in fresh})
+    plan = folder.plan_with(head)
+    model = _empty(plan.config, head)
+    stored = {ours: name for ours, name in plan.sources.items() if not ours.startswith("head.")}
+    model.initialize(seed)
+    _fill(model, folder, stored)
     return model
 
 
@@ -65,9 +59,9 @@ def our_name(parameter_name: str) -> str:
     return parameter_name.removeprefix("encoder.")
 
 
-def _empty(kind: type[TaskModel], folder: ModelFolder, head: HeadSpec) -> TaskModel:
+def _empty(config: EncoderConfig, head: HeadSpec) -> TaskModel:
     with torch.device("meta"):
-        model = kind(folder.config, head)
+        model = TaskModel(config, head)
     return model.to_empty(device="cpu")
 
 
@@ -79,13 +73,16 @@ def _fill(model: TaskModel, folder: ModelFolder, sources: dict[str, str]) -> Non
         parameters[ours_of[stored]].copy_(torch.from_numpy(array))
 
 
-def _require_tied(model: TaskModel, folder: ModelFolder, stored: str) -> None:
-    words = model.encoder.embeddings.words.weight.detach().numpy()
-    ((_, decoder),) = read_tensors(folder.weights, [stored])
-    if not np.array_equal(decoder.astype(np.float32), words):
-        raise ModelError(
-            f"the decoder {stored} differs from the word table",
-            where=str(folder.path),
-            allowed="a decoder tied to the word table",
-            cure="set tie_word_embeddings and train on, or use the bare encoder",
-        )
+def _require_equal_copies(model: TaskModel, folder: ModelFolder, copies: dict[str, str]) -> None:
+    """Refuse a second spelling that says something else: which one was trained is unknown."""
+    parameters = {our_name(name): parameter for name, parameter in model.named_parameters()}
+    for stored, array in read_tensors(folder.weights, list(copies)):
+        weight = parameters[copies[stored]].detach().numpy()
+        if not np.array_equal(array.astype(np.float32), weight):
+            raise ModelError(
+                f"{stored} differs from {folder.plan.sources[copies[stored]]}, with which it is "
+                "tied",
+                where=str(folder.path),
+                allowed="a decoder tied to the word table, and one bias",
+                cure="use the bare encoder: remove architectures and the head from a copy",
+            )

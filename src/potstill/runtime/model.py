@@ -13,7 +13,7 @@ from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.bundle.write import content_of, write_bundle
-from potstill.errors import DataError, InputError
+from potstill.errors import DataError, InputError, RecipeError
 from potstill.runtime.engine import Engine
 from potstill.runtime.engines import build_engine
 from potstill.tasks.classification import Classification
@@ -38,11 +38,14 @@ class Model:
             tokenizer: strings to ids.
             engine: ids to arrays.
             max_length: tokens at which a text is cut; None: what the folder says.
+
+        Raises:
+            RecipeError: a length that the model's position table does not have.
         """
         self.folder = folder
         self.tokenizer = tokenizer
         self.engine = engine
-        self.max_length = max_length or folder.max_length
+        self.max_length = _checked_length(max_length, folder, tokenizer)
 
     @property
     def task(self) -> str | None:
@@ -152,3 +155,14 @@ def load(  # noqa: PLR0913 - the choices of one loading, all by name
         folder, engine=engine, device=device, precision=precision, threads=threads
     )
     return Model(folder, tokenizer, runner, max_length=max_length)
+
+
+def _checked_length(asked: int | None, folder: ModelFolder, tokenizer: Tokenizer) -> int:
+    """Return the tokens at which a text is cut: as asked, else the least that the folder says."""
+    if asked is None:
+        return min(folder.max_length, tokenizer.max_length or folder.max_length)
+    if not 1 <= asked <= folder.config.max_length:
+        raise RecipeError(
+            f"max_length is {asked}", allowed=f"1 to {folder.config.max_length} for this model"
+        )
+    return asked

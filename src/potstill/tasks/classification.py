@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,8 @@ def probabilities(logits_BC: Floats) -> Floats:
 def _natural_order(label: str) -> tuple[int, float, str]:
     """Sort "2" before "10", and numbers before names."""
     try:
-        return (0, float(label), label)
+        number = float(label)
     except ValueError:
-        return (1, 0.0, label)
+        number = math.nan
+    # nan is a name too: it is neither less nor greater than any number.
+    return (1, 0.0, label) if math.isnan(number) else (0, number, label)

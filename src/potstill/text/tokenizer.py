@@ -304,7 +304,7 @@ def _allow_parallelism() -> None:
         return
     os.environ[_PARALLELISM] = "true"
     if hasattr(os, "register_at_fork"):
-        pass
+        os.register_at_fork(after_in_child=_forbid_parallelism)
 
 
 def _forbid_parallelism() -> None:

@@ -6,12 +6,12 @@ newest valid one is resumed. No pickle: safetensors and JSON only.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -82,7 +82,7 @@ class CheckpointFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
         told = asdict(state) | {"sha256": sha256_of_file(path)}
-        write_atomically(path.with_suffix(".json"), orjson.dumps(told, option=orjson.OPT_INDENT_2))
+        write_atomically(path.with_suffix(".json"), json.dumps(told, indent=2).encode())
         self._remove_old(state)
 
     def restore(self, state: RunState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -117,7 +117,7 @@ class CheckpointFolder:
 
     def _is_whole(self, state_file: Path) -> bool:
         tensor_file = state_file.with_suffix(".safetensors")
-        told = orjson.loads(state_file.read_bytes()).get("sha256")
+        told = json.loads(state_file.read_bytes()).get("sha256")
         if not tensor_file.is_file() or sha256_of_file(tensor_file) != told:
             return False
         try:
@@ -181,8 +181,8 @@ def _moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Mapping[str
 def _read_state(file: Path) -> RunState | None:
     """Read a state file; None if it is torn."""
     try:
-        content = orjson.loads(file.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError):
         return None
     names = {field.name for field in fields(RunState)}
     if not isinstance(content, dict) or not {"recipe_hash", "step"} <= set(content):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import orjson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +101,8 @@ def log_to(path: Path) -> Listener:
 
     def append(progress: Progress) -> None:
         record = {name: getattr(progress, name) for name in Progress.__slots__}
-        with path.open("ab") as stream:
-            stream.write(orjson.dumps(record) + b"\n")
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record, default=dict) + "\n")
 
     return append
 

@@ -12,7 +12,7 @@ import numpy as np
 from potstill.data.columns import Columns, select_columns
 from potstill.data.readers import read_rows
 from potstill.errors import OutputError
-from potstill.files import write_atomically
+from potstill.files import require_writable_file, write_atomically
 from potstill.runtime.model import load
 
 SUFFIXES = (".npy",)
@@ -43,6 +43,7 @@ def embed(model: str, source: str, output: Path, options: EmbedOptions) -> dict[
             where=str(output),
             allowed=", ".join(SUFFIXES),
         )
+    require_writable_file(output)
     columns = Columns(text=options.text_column)
     rows = select_columns(read_rows(source), columns, required=("text",), optional=())
     loaded = load(

@@ -21,7 +21,7 @@ from potstill.data.overlap import find_overlap
 from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
 from potstill.data.splits import split_rows
-from potstill.files import require_free
+from potstill.files import require_free, told_in_one_line
 from potstill.hardware import usable_threads
 from potstill.models.loading import load_with_new_head, tensors_of
 from potstill.models.precision import resolve_device, resolve_precision
@@ -95,6 +95,8 @@ def finetune(
         Stopped: by a signal; resumable.
     """
     require_free(out)
+    if threads is not None:
+        require_range("threads", threads, at_least=1)
     torch.set_num_threads(threads or usable_threads())
     world = join_world(device)
     try:
@@ -116,6 +118,8 @@ class _Finetuning:
         self.tokenizer = self.folder.tokenizer()
         self.train_rows, self.dev_rows = _rows(inputs, recipe)
         self.task = Classification.from_rows(self.train_rows)
+        self.targets = self.task.targets(self.train_rows)
+        self.dev_targets = self.task.targets(self.dev_rows)
         self.max_length = min(recipe.max_length, self.folder.config.max_length)
         self.warnings = self.folder.warnings()
 
@@ -129,12 +133,13 @@ class _Finetuning:
         model = load_with_new_head(self.folder, head, seed=self.recipe.seed).to(self.device)
         checkpoints = CheckpointFolder(self.out.with_name(self.out.name + ".run"))
         if self.world.is_main:
-            checkpoints.path.mkdir(parents=True, exist_ok=True)
+            with told_in_one_line(checkpoints.path):
+                checkpoints.path.mkdir(parents=True, exist_ok=True)
             listeners = (*listeners, log_to(checkpoints.path / _LOG_NAME))
         with only_words_of(model, [texts.batch, dev_texts.batch]) as renumber:
             result = train(
                 model,
-                HardLabelObjective(renumber(texts.batch), self.task.targets(self.train_rows)),
+                HardLabelObjective(renumber(texts.batch), self.targets),
                 self.recipe,
                 checkpoints=checkpoints,
                 recipe_hash=self._hash(texts, dev_texts),
@@ -162,10 +167,9 @@ class _Finetuning:
     def _scorer(self, model: TaskModel, dev_texts: RaggedBatch) -> Callable[[], float]:
         precision = resolve_precision(self.recipe.precision, self.device, training=True)
         engine = TorchEngine(model, precision=precision)
-        targets_B = self.task.targets(self.dev_rows)
 
         def score() -> float:
-            return self.task.score(engine.run(dev_texts)["logits"], targets_B)
+            return self.task.score(engine.run(dev_texts)["logits"], self.dev_targets)
 
         return score
 

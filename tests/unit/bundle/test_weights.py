@@ -102,6 +102,13 @@ def test_a_shard_is_within_its_bound_or_holds_one_tensor(tmp_path, sizes, max_sh
         assert len(held) == 1 or sum(entry.end - entry.start for entry in held) <= max_shard_bytes
 
 
+@quick
+@given(tensors=TENSORS)
+def test_each_tensor_starts_at_a_multiple_of_its_width(tmp_path, tensors):
+    for name, entry in write_weights(tmp_path, tensors).entries.items():
+        assert entry.start % tensors[name].itemsize == 0
+
+
 def test_arrays_in_other_layouts_and_byte_orders_are_written_by_value(tmp_path):
     plain = np.arange(12, dtype=np.float32).reshape(3, 4)
     tensors = {"columns": plain.T, "steps": plain[:, ::2], "big": plain.astype(">f4")}

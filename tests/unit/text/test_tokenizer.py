@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -168,6 +169,23 @@ def test_words_of_roberta_begin_with_a_blank(roberta: Tokenizer):
     assert as_words.word_index.tolist() == [-1, 0, 0, *[1] * 5, -1]
     assert as_words.offsets.tolist()[3:-1] == [[place, place + 1] for place in range(5)]
     assert roberta.encode_words([["he"]]).offsets is None
+
+
+@pytest.mark.parametrize("stated", [{}, {"mask_token": "<mask>"}])
+def test_the_mask_of_roberta_takes_in_the_blank_before_it(
+    roberta_folder: Path, tmp_path: Path, stated: dict[str, str]
+):
+    folder = Path(shutil.copytree(roberta_folder, tmp_path / "read"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(stated), encoding="utf-8")
+    tokenizer = load_tokenizer(folder, family="roberta")
+    encoded = tokenizer.encode(["he <mask> he"], with_offsets=True)
+    tokens = [tokenizer.id_to_token(index) for index in encoded.batch.ids]
+    assert tokens == ["<s>", "he", "<mask>", "\u0120", "he", "</s>"]
+    tokenizer.save(folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()  # the map tells the rule as well
+    again = load_tokenizer(folder, family="roberta").encode(["he <mask> he"])
+    np.testing.assert_array_equal(again.batch.ids, encoded.batch.ids)
 
 
 def test_chunks_of_a_large_batch_are_joined_without_a_seam(
