@@ -13,7 +13,7 @@ from potstill.text.ragged import RaggedBatch
 
 WORDS = [
     "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]",
-    *"the a film movie good bad great awful was is not very plot actor boring fun".split(),
+    *["the", "a", "film", "movie", "good", "bad", "great", "awful", "was", "is", "not", "very", "plot", "actor", "boring", "fun"],
     *[f"word{number}" for number in range(43)],
 ]  # fmt: skip
 
