@@ -11,11 +11,12 @@ from potstill.architectures.config import EncoderConfig, Family
 from potstill.architectures.heads import HeadSpec
 from potstill.text.ragged import RaggedBatch
 
+_REAL_WORDS = "the a film movie good bad great awful was is not very plot actor boring fun"
 WORDS = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]",
-    *["the", "a", "film", "movie", "good", "bad", "great", "awful", "was", "is", "not", "very", "plot", "actor", "boring", "fun"],
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    *_REAL_WORDS.split(),
     *[f"word{number}" for number in range(43)],
-]  # fmt: skip
+]
 
 
 def tiny_config(family: Family = "bert", **changes: object) -> EncoderConfig:

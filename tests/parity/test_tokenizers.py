@@ -36,6 +36,17 @@ STRANGE_TEXTS = [
     "\u0130stanbul \u01c5 \ufb01ne \u00df STRASSE",
     "don't-stop_believing #hashtag @user http://t.co/x?y=1&z",
 ]
+# [CLS] A [SEP] B [SEP], all of type 0
+ONE_SEGMENT = [
+    {kind: {"id": name, "type_id": 0}}
+    for kind, name in (
+        ("SpecialToken", "[CLS]"),
+        ("Sequence", "A"),
+        ("SpecialToken", "[SEP]"),
+        ("Sequence", "B"),
+        ("SpecialToken", "[SEP]"),
+    )
+]
 ROBERTA_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
@@ -197,7 +208,7 @@ def test_truncation_of_texts_and_pairs_is_that_of_transformers(
     write_json(folder / "tokenizer_config.json", settings | {"truncation_side": side})
     ours, theirs = load_tokenizer(folder, family=kind), reference(folder)
     # short, since the library takes seconds for a long text and a small max_length
-    firsts = [text[:300] for text in texts[::5]] + STRANGE_TEXTS
+    firsts = [text[:240] for text in texts[::10]] + STRANGE_TEXTS
     seconds = [*firsts[3:], *firsts[:3]]
     for pairs in (None, seconds):
         encoded = ours.encode(firsts, pairs, max_length=max_length, with_offsets=True)
@@ -314,6 +325,45 @@ def test_a_saved_unigram_tokenizer_is_the_same_in_transformers(
     assert ("token_type_ids" in theirs.model_input_names) is (family == "bert")
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKC"}]}},
+        {"pre_tokenizer": {"type": "WhitespaceSplit"}},
+        {"post_processor": {"pair": ONE_SEGMENT}},
+        {"model": {"max_input_chars_per_word": 4}},
+    ],
+)
+def test_rules_that_transformers_does_not_build_itself_are_saved_whole(
+    bert: Path, tmp_path: Path, texts: list[str], rules: dict[str, dict]
+):
+    folder = copied(bert, tmp_path / "read")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    for part, changed in rules.items():
+        content[part] = changed if "type" in changed else content[part] | changed
+    write_json(folder / "tokenizer.json", content)
+    theirs = expect_saved(
+        load_tokenizer(folder, family="bert"), tmp_path / "written", texts[::7], "bert"
+    )
+    pairs = load_tokenizer(folder, family="bert").encode(texts[:9], texts[9:18]).batch
+    expected = theirs(texts[:9], texts[9:18])
+    assert ids_of(pairs) == expected["input_ids"]
+    assert pairs.token_types is not None
+    assert pairs.token_types.tolist() == [*itertools.chain(*expected["token_type_ids"])]
+
+
+def test_byte_pairs_without_the_usual_split_are_saved_whole(
+    roberta: Path, tmp_path: Path, texts: list[str]
+):
+    folder = tmp_path / "read"
+    load_tokenizer(roberta, family="roberta").save(folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["pre_tokenizer"]["use_regex"] = False
+    write_json(folder / "tokenizer.json", content)
+    tokenizer = load_tokenizer(folder, family="roberta")
+    expect_saved(tokenizer, tmp_path / "written", texts[:60], "roberta")
+
+
 def test_added_tokens_keep_their_ids_from_file_to_file(
     bert: Path, tmp_path: Path, texts: list[str]
 ):
@@ -336,12 +386,17 @@ def test_added_tokens_keep_their_ids_from_file_to_file(
 
 def test_added_tokens_of_a_config_keep_their_ids(bert: Path, tmp_path: Path, texts: list[str]):
     """added_tokens_decoder is how transformers 4 holds them; a map beside it is not read."""
-    added = {"30522": {"content": "<URL>", "special": True}, "0": {"content": "[PAD]"}}
+    added = {
+        "30522": {"content": "<URL>", "special": True},
+        "30523": {"content": "Foo-Bar", "normalized": True},
+        "0": {"content": "[PAD]"},
+    }
     settings = {"added_tokens_decoder": added, "pad_token": "[PAD]"}
     folder = only_vocabulary(bert, tmp_path / "read", settings)
     write_json(folder / "special_tokens_map.json", {"pad_token": "[unused0]"})
-    chosen = ["at <URL> <url>", *texts[:20]]
+    chosen = ["foo-bar or Foo-Bar at <URL> <url>", *texts[:20]]
     tokenizer = load_tokenizer(folder, family="bert")
+    assert tokenizer.special_ids == (0, 100, 101, 102, 103, 30_522)
     assert tokenizer.pad_id == reference(folder).pad_token_id == 0
     expect_same(tokenizer, reference(folder), chosen)
     expect_saved(tokenizer, tmp_path / "written", chosen, "bert")

@@ -53,7 +53,9 @@ def _read(path: Path) -> Any:
                 where=str(path),
                 allowed=f"at most {_LARGEST_BYTES:,}",
             )
-        return json.loads(path.read_bytes().decode())
+        content = json.loads(path.read_bytes().decode())
+        json.dumps(content, ensure_ascii=False).encode()  # what is read here is written elsewhere
+        return content
     except FileNotFoundError as error:
         raise ModelError("the file is missing", where=str(path)) from error
     except OSError as error:
@@ -64,6 +66,8 @@ def _read(path: Path) -> Any:
             where=str(path),
             cure="download or copy the file again",
         ) from error
+    except UnicodeEncodeError as error:
+        raise ModelError("a text holds a lone surrogate", where=str(path)) from error
     except RecursionError as error:
         raise ModelError("nested too deep to be a config", where=str(path)) from error
     except json.JSONDecodeError as error:
@@ -72,3 +76,5 @@ def _read(path: Path) -> Any:
             where=f"{path}, line {error.lineno}, column {error.colno}",
             cure="download or copy the file again",
         ) from error
+    except ValueError as error:  # a number of more digits than Python converts
+        raise ModelError("holds a number of thousands of digits", where=str(path)) from error

@@ -42,10 +42,10 @@ def read_vector_recipe(folder: Path) -> VectorRecipe | None:
     if not modules_file.is_file():
         return None
     steps = read_json_list(modules_file)
-    kinds = [str(step.get("type", "")).rpartition(".")[2] for step in steps]
+    kinds = [str(step.get("type", "without a type")).rpartition(".")[2] for step in steps]
     if tuple(kinds) not in {_STEPS[:2], _STEPS}:
         raise ModelError(
-            f"the steps are {', '.join(kinds)}",
+            f"the steps are {', '.join(kinds) or 'none'}",
             where=str(modules_file),
             allowed=", ".join(_STEPS[:2]) + " and, at the end, Normalize",
         )

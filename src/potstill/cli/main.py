@@ -38,8 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; a user's mistake never shows a traceback."""
     try:
-        status = app(list(arguments) or ["--help"], standalone_mode=False)
+        status = app(list(arguments) or ["--help"], prog_name="potstill", standalone_mode=False)
         flush_answer()
+        if status == Stopped.exit_status:  # how typer tells a KeyboardInterrupt
+            raise KeyboardInterrupt
     except PotstillError as error:
         print_error(str(error))
         return error.exit_status

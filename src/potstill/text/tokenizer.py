@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import tokenizers
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import RobertaProcessing
@@ -191,8 +191,7 @@ class Tokenizer:
             "cuts_left": self._cuts_left,
             "uses_token_types": self.uses_token_types,
         }
-        settings_bytes = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
-        return self._backend.to_str().encode() + b"\n" + settings_bytes
+        return "\n".join([self._backend.to_str(), json.dumps(settings, sort_keys=True)]).encode()
 
     def save(self, folder: Path) -> None:
         """Write the files from which this project and transformers load the same tokenizer.

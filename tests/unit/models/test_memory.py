@@ -11,7 +11,7 @@ from potstill.models.memory import told_when_memory_ends
 
 def test_an_allocation_that_cannot_be_had_is_told_in_one_line() -> None:
     with (
-        pytest.raises(OutOfMemory, match="cpu has no memory left.*--batch-tokens"),
+        pytest.raises(OutOfMemory, match=r"cpu has no memory left.*--batch-tokens"),
         told_when_memory_ends("cpu"),
     ):
         torch.empty(2**60)

@@ -157,6 +157,9 @@ def test_a_special_token_typed_by_hand_is_text_with_a_span(bert: Tokenizer):
 def test_tokens_of_words_name_their_words(tokenizers, rows, kind, limit):
     encoded = tokenizers[kind].encode_words(rows, max_length=limit, with_offsets=True)
     np.testing.assert_array_equal(encoded.word_index == -1, encoded.is_special)
+    bare = tokenizers[kind].encode_words(rows, max_length=limit)
+    np.testing.assert_array_equal(bare.word_index, encoded.word_index)
+    assert bare.offsets is None
     owners = encoded.batch.text_index()
     for index in np.flatnonzero(encoded.word_index >= 0):
         word = rows[owners[index]][encoded.word_index[index]]
@@ -171,21 +174,34 @@ def test_words_of_roberta_begin_with_a_blank(roberta: Tokenizer):
     assert roberta.encode_words([["he"]]).offsets is None
 
 
-@pytest.mark.parametrize("stated", [{}, {"mask_token": "<mask>"}])
+@pytest.mark.parametrize(
+    ("stated", "takes_blank"),
+    [
+        ({}, True),
+        ({"mask_token": "<mask>"}, True),
+        ({"mask_token": {"content": "<mask>", "lstrip": False}}, False),
+    ],
+)
 def test_the_mask_of_roberta_takes_in_the_blank_before_it(
-    roberta_folder: Path, tmp_path: Path, stated: dict[str, str]
+    roberta_folder: Path, tmp_path: Path, stated: dict[str, object], *, takes_blank: bool
 ):
     folder = Path(shutil.copytree(roberta_folder, tmp_path / "read"))
     (folder / "tokenizer_config.json").write_text(json.dumps(stated), encoding="utf-8")
     tokenizer = load_tokenizer(folder, family="roberta")
-    encoded = tokenizer.encode(["he <mask> he"], with_offsets=True)
-    tokens = [tokenizer.id_to_token(index) for index in encoded.batch.ids]
-    assert tokens == ["<s>", "he", "<mask>", "\u0120", "he", "</s>"]
+    ids = tokenizer.encode(["he <mask>"]).batch.ids
+    blank = [] if takes_blank else ["\u0120"]
+    assert [tokenizer.id_to_token(index) for index in ids] == [
+        "<s>",
+        "he",
+        *blank,
+        "<mask>",
+        "</s>",
+    ]
     tokenizer.save(folder)
-    (folder / "tokenizer.json").unlink()
-    (folder / "tokenizer_config.json").unlink()  # the map tells the rule as well
-    again = load_tokenizer(folder, family="roberta").encode(["he <mask> he"])
-    np.testing.assert_array_equal(again.batch.ids, encoded.batch.ids)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()  # special_tokens_map.json tells the rule as well
+    again = load_tokenizer(folder, family="roberta")
+    np.testing.assert_array_equal(again.encode(["he <mask>"]).batch.ids, ids)
 
 
 def test_chunks_of_a_large_batch_are_joined_without_a_seam(
