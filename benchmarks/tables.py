@@ -91,11 +91,54 @@ def kills(result: Result) -> str:
     )
 
 
+def parity(result: Result) -> str:
+    models = [
+        [
+            name,
+            f"{model['parameters']:,}",
+            f"{model['bytes']:,}",
+            " / ".join(f"{model[key]:.1f}" for key in _SECONDS if key in model),
+            f"{model['load_seconds_transformers']:.1f}",
+            f"{model['largest_difference']:.1e}",
+        ]
+        for name, model in result["models"].items()
+    ]
+    states = [
+        [name, " ".join(f"{value:.0e}" for value in model["per_state"])]
+        for name, model in result["models"].items()
+    ]
+    vectors = {
+        f"vectors of {name}, beside sentence-transformers": model["vectors"]
+        for name, model in result["models"].items()
+        if "vectors" in model
+    }
+    heads = {f"{name}, tiny": value for name, value in result["heads"].items()}
+    outputs = [[name, f"{value:.1e}"] for name, value in (vectors | heads).items()]
+    header = [
+        "model",
+        "parameters",
+        "bytes",
+        "build / save / load (s)",
+        "transformers loads (s)",
+        "largest difference",
+    ]
+    return "\n\n".join(
+        [
+            table(header, models),
+            table(["model", "largest difference of each hidden state, embeddings first"], states),
+            table(["what is computed", "largest difference"], outputs),
+        ]
+    )
+
+
+_SECONDS = ("build_seconds", "save_seconds", "load_seconds")
+
 RENDERERS: dict[str, Callable[[Result], str]] = {
     "attention": attention,
     "training": training,
     "heads": heads,
     "kills": kills,
+    "parity": parity,
 }
 
 

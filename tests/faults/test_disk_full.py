@@ -119,13 +119,13 @@ def test_a_file_that_is_replaced_keeps_its_content(disk: Disk) -> None:
 
 
 def test_a_fault_at_the_last_file_of_a_folder_takes_all_away(disk: Disk) -> None:
-    with (
-        disk.filled(),
-        pytest.raises(StorageError),
-        folder_whole_or_absent(disk.path / "out") as to,
-    ):
-        (to / "small").write_bytes(b"s")
-        (to / "great").write_bytes(b"g" * (2 * LEFT_BYTES))
+    def write_two_files() -> None:
+        with folder_whole_or_absent(disk.path / "out") as staging:
+            (staging / "small").write_bytes(b"s")
+            (staging / "great").write_bytes(b"g" * (2 * LEFT_BYTES))
+
+    with disk.filled(), pytest.raises(StorageError):
+        write_two_files()
     assert tree_of(disk.path) == {}
 
 
@@ -155,7 +155,7 @@ def test_a_run_goes_on_from_its_last_checkpoint_when_there_is_room(
     assert said(capsys, *words).status == 130
     monkeypatch.undo()
     before = checkpoints(disk.path / "out.run")
-    assert len(before) == 3  # the tensors, what they are, and the best weights so far
+    assert {"step-000000002.json", "best-000000002.safetensors"} <= before.keys()
 
     with disk.filled(left_bytes=left_bytes):
         told = said(capsys, *words)

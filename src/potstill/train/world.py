@@ -22,6 +22,7 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0  # number of the card on this host
+    local_size: int = 1  # processes on this host, who share its processors
 
     @property
     def is_main(self) -> bool:
@@ -86,8 +87,9 @@ def join_world(device: str = "auto") -> World:
         size = int(os.environ.get("WORLD_SIZE", "1"))
         rank = int(os.environ.get("RANK", "0"))
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     except ValueError as error:
-        raise RecipeError("RANK, LOCAL_RANK and WORLD_SIZE must be numbers") from error
+        raise RecipeError("torchrun's RANK, WORLD_SIZE and LOCAL_… must be numbers") from error
     if size <= 1:
         return World()
     uses_cuda = device in {"auto", "cuda"} and torch.cuda.is_available()
@@ -95,7 +97,7 @@ def join_world(device: str = "auto") -> World:
         torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if uses_cuda else "gloo")
-    return World(rank=rank, size=size, local_rank=local_rank)
+    return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
 
 
 def leave_world() -> None:

@@ -97,8 +97,8 @@ def finetune(
     require_free(out)
     if threads is not None:
         require_range("threads", threads, at_least=1)
-    torch.set_num_threads(threads or usable_threads())
     world = join_world(device)
+    torch.set_num_threads(threads or max(1, usable_threads() // world.local_size))
     try:
         return _Finetuning(inputs, recipe, out, device, world).run(listeners)
     finally:
