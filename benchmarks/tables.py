@@ -97,7 +97,7 @@ def parity(result: Result) -> str:
             name,
             f"{model['parameters']:,}",
             f"{model['bytes']:,}",
-            " / ".join(f"{model[key]:.1f}" for key in _SECONDS if key in model),
+            " / ".join(f"{model[key]:.1f}" if key in model else "–" for key in _SECONDS),
             f"{model['load_seconds_transformers']:.1f}",
             f"{model['largest_difference']:.1e}",
         ]

@@ -1,0 +1,103 @@
+"""Intervals by resampling rows: of one model, and of two models on the same rows (paired).
+
+A resample draws B rows with replacement, so it is a vector of counts, and a metric's sums over it
+are counts times statistics: one matrix product for many resamples at a time.
+
+Legend: B rows, S statistics of a row, R resamples.
+Source: Efron, Tibshirani 1993, "An Introduction to the Bootstrap", chapters 6, 13 and 16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.metrics.metric import Metric
+
+Floats = NDArray[np.floating[Any]]
+
+RESAMPLES = 10_000
+_CHUNK_COUNTS = 2**22  # counts held at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interval(
+    metric: Metric, statistics_BS: Floats, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
+    """Return a metric of one model with its percentile interval."""
+    (values_R,) = _resampled([metric.value], [statistics_BS], seed=seed, resamples=resamples)
+    return _percentiles(float(metric.value(statistics_BS.sum(axis=0))), values_R)
+
+
+def paired_interval(
+    metric: Metric,
+    one_BS: Floats,
+    other_BS: Floats,
+    compare: Callable[[Floats, Floats], Floats],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Return a comparison of two models (difference, ratio) on the same resampled rows.
+
+    Args:
+        metric: what both are measured by.
+        one_BS: statistics of the first model.
+        other_BS: statistics of the second on the same rows, in the same order.
+        compare: values of both, element by element, to the comparison.
+        seed: of the resamples; the same rows and seed give the same resamples.
+        resamples: R.
+    """
+    assert one_BS.shape == other_BS.shape, "paired statistics are of the same rows"
+    one_R, other_R = _resampled(
+        [metric.value] * 2, [one_BS, other_BS], seed=seed, resamples=resamples
+    )
+    value = compare(metric.value(one_BS.sum(axis=0)), metric.value(other_BS.sum(axis=0)))
+    return _percentiles(float(value), compare(one_R, other_R))
+
+
+def _resampled(
+    values: Sequence[Callable[[Floats], Floats]],
+    statistics: Sequence[Floats],
+    *,
+    seed: int,
+    resamples: int,
+) -> list[Floats]:
+    """Return each metric's value in every resample, (R,), all on the same resampled rows."""
+    results: list[list[Floats]] = [[] for _ in statistics]
+    for counts_rB in _counts(len(statistics[0]), seed=seed, resamples=resamples):
+        for result, value, statistics_BS in zip(results, values, statistics, strict=True):
+            result.append(value((counts_rB @ statistics_BS.astype(np.float32)).astype(np.float64)))
+    return [np.concatenate(result) for result in results]
+
+
+def _counts(rows: int, *, seed: int, resamples: int) -> Iterator[Floats]:
+    """Yield how often each row is drawn, (some resamples, B), in fp32: exact below 2^24."""
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _CHUNK_COUNTS // max(rows, 1))
+    for start in range(0, resamples, at_once):
+        size = min(at_once, resamples - start)
+        drawn = rng.integers(0, rows, (size, rows), dtype=np.int32)
+        drawn += (np.arange(size, dtype=np.int32) * rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows)
+        yield counts.astype(np.float32)
+
+
+def _percentiles(value: float, values_R: Floats) -> Interval:
+    finite = values_R[np.isfinite(values_R)]
+    if not finite.size:
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.percentile(finite, [2.5, 97.5])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,115 @@
+"""What a process may use, told from files as Linux writes them."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from potstill import hardware
+
+V2 = "/sys/fs/cgroup/cpu.max"
+V1_QUOTA = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"
+V1_PERIOD = "/sys/fs/cgroup/cpu/cpu.cfs_period_us"
+CPUINFO = "/proc/cpuinfo"
+
+Say = Callable[..., None]
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
+    """Return a function that sets the content of system files; all others are absent."""
+
+    def set_files(**contents: str) -> None:
+        by_path = {{"v2": V2, "quota": V1_QUOTA, "period": V1_PERIOD, "cpu": CPUINFO}[name]: text
+                   for name, text in contents.items()}  # fmt: skip
+
+        def read_text(path: Path) -> str:
+            if str(path) not in by_path:
+                raise FileNotFoundError(path)
+            return by_path[str(path)]
+
+        monkeypatch.setattr(Path, "read_text", read_text)
+        hardware.cpu_flags.cache_clear()
+
+    yield set_files
+    monkeypatch.undo()
+    hardware.cpu_flags.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("files", "threads"),
+    [
+        ({}, 8),
+        ({"v2": "max 100000\n"}, 8),
+        ({"v2": "200000 100000\n"}, 2),
+        ({"v2": "150000 100000\n"}, 2),
+        ({"v2": "10000 100000\n"}, 1),
+        ({"v2": "9900000 100000\n"}, 8),
+        ({"v2": "nonsense\n"}, 8),
+        ({"quota": "300000\n", "period": "100000\n"}, 3),
+        ({"quota": "-1\n", "period": "100000\n"}, 8),
+        ({"quota": "300000\n"}, 8),
+    ],
+)
+def test_threads_are_the_least_of_affinity_and_quota(
+    monkeypatch: pytest.MonkeyPatch, say: Say, files: dict[str, str], threads: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    say(**files)
+    assert hardware.usable_threads() == threads
+
+
+def test_without_affinity_the_processors_are_counted(
+    monkeypatch: pytest.MonkeyPatch, say: Say
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    say()
+    for counted, threads in ((6, 6), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda counted=counted: counted)
+        assert hardware.usable_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("lines", "has_bf16"),
+    [
+        ("processor: 0\nflags\t\t: fpu avx512f avx512_bf16\n", True),
+        ("flags\t\t: fpu amx_bf16\n", True),
+        ("Features\t: fp asimd bf16\n", True),
+        ("flags\t\t: fpu avx512f avx512bf16x\n", False),
+        ("processor: 0\n", False),
+    ],
+)
+def test_bf16_is_read_from_the_flags(say: Say, lines: str, has_bf16: bool) -> None:  # noqa: FBT001
+    say(cpu=lines)
+    assert hardware.cpu_has_bf16() is has_bf16
+
+
+def test_flags_are_those_of_the_first_processor_and_read_once(say: Say) -> None:
+    say(cpu="flags : a b\n\nflags : c\n")
+    assert hardware.cpu_flags() == {"a", "b"}
+    assert hardware.cpu_flags() is hardware.cpu_flags()
+
+
+def test_elsewhere_than_on_linux_nothing_is_claimed(
+    monkeypatch: pytest.MonkeyPatch, say: Say
+) -> None:
+    say()
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert hardware.cpu_flags() == frozenset()
+    assert hardware.cpu_has_bf16() is False
+    assert hardware.cpu_name() == "arm64"
+
+
+def test_the_name_is_the_one_that_the_system_tells(say: Say) -> None:
+    say(cpu="processor : 0\nmodel name\t: Some CPU @ 3 GHz\nflags : a\n")
+    assert hardware.cpu_name() == "Some CPU @ 3 GHz"
+
+
+def test_on_this_machine_it_answers() -> None:
+    assert 1 <= hardware.usable_threads() <= (os.cpu_count() or 1)
+    assert hardware.cpu_name()
