@@ -97,8 +97,8 @@ def parity(result: Result) -> str:
             name,
             f"{model['parameters']:,}",
             f"{model['bytes']:,}",
-            " / ".join(f"{model[key]:.1f}" if key in model else "–" for key in _SECONDS),
-            f"{model['load_seconds_transformers']:.1f}",
+            " / ".join(f"{model[key]:.1f}" if key in model else "-" for key in _SECONDS),
+            f"{model['load_seconds_transformers']:.2f}",
             f"{model['largest_difference']:.1e}",
         ]
         for name, model in result["models"].items()

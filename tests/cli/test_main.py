@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ from potstill.cli import render
 from tests.command_line import command, said, said_apart
 from tests.folders import write_tiny_model
 
+BUFFERED = os.environ | {"PYTHONUNBUFFERED": ""}  # so that a short answer waits for the end
 VERBS = ("info", "finetune", "embed", "demo")
 
 USAGE = {
@@ -84,7 +86,11 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_reader_who_has_seen_enough_is_no_error(model: Path) -> None:
     for json in ([], ["--json"]):
         child = subprocess.Popen(
-            command("info", model, *json), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command("info", model, *json),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=BUFFERED,
         )
         child.stdout.close()
         assert child.stderr.read() == ""
@@ -97,7 +103,11 @@ def test_a_reader_who_has_seen_enough_is_no_error(model: Path) -> None:
 def test_an_output_that_is_full_is_told_in_one_line(model: Path, json: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         child = subprocess.run(
-            command("info", model, *json), stdout=full, stderr=subprocess.PIPE, text=True
+            command("info", model, *json),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=BUFFERED,
         )
     assert child.returncode == 1
     (line,) = child.stderr.splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -19,7 +20,8 @@ import potstill
 from potstill.cli import progress
 from potstill.errors import StorageError
 from potstill.files import folder_whole_or_absent, write_atomically
-from potstill.train.progress import Progress
+from potstill.train.progress import Listener, Progress
+from potstill.workflows import finetune
 from tests.command_line import Said, finetuning, said, tree_of, write_rows
 from tests.folders import write_tiny_model
 
@@ -168,6 +170,26 @@ def test_a_run_goes_on_from_its_last_checkpoint_when_there_is_room(
     assert [path.name for path in disk.path.iterdir()] == ["out"]
     words[words.index(disk.path / "out")] = disk.path / "whole"
     assert said(capsys, *words).answer["fingerprint"] == answer["fingerprint"]
+
+
+def test_a_log_that_cannot_be_written_is_told_like_all_else(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    model: Path,
+    rows: Path,
+) -> None:
+    def log_to_nowhere(path: Path) -> Listener:
+        assert path.parent.is_dir()
+        return _fail
+
+    monkeypatch.setattr(finetune, "log_to", log_to_nowhere)
+    told = said(capsys, *finetuning(model, rows, tmp_path / "out"))
+    assert_storage(told, tmp_path / "out.run" / "log.jsonl")
+
+
+def _fail(moment: Progress) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _terminate(moment: Progress) -> None:

@@ -179,7 +179,7 @@ ROWS: Cases = {
     ),
     "bad JSON": (training_on(SAME * 4 + '{"text": }\n'), ["bad.jsonl, line 5, column 10"]),
     "not UTF-8": (
-        training_on(SAME.encode() + b'{"text": "caf\xe9", "label": "x"}\n'),
+        training_on(SAME.encode() + b'{"text": "b\xe9", "label": "x"}\n'),
         ["bad.jsonl, line 2", "0xe9", "UTF-8", "iconv"],
     ),
     "a row without label": (

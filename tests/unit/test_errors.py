@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill import errors
@@ -49,6 +49,7 @@ def test_the_drawing_shows_every_class_with_its_place_and_statuses() -> None:
     assert drawn == actual
 
 
+@settings(deadline=None)
 @given(what=ANY_TEXT, where=ANY_PART, allowed=ANY_PART, cure=ANY_PART)
 def test_a_message_is_one_line_whatever_its_parts_hold(
     what: str, where: str | None, allowed: str | None, cure: str | None

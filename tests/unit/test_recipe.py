@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import RecipeError
@@ -100,6 +100,7 @@ def test_the_tables_here_know_every_setting() -> None:
     assert list(RANGES) == list(OUTSIDE) == list(OTHER) == NAMES
 
 
+@settings(deadline=None)
 @given(SETTINGS)
 def test_settings_come_back_as_they_were_given(settings: dict[str, Any]) -> None:
     recipe = with_settings(TrainingRecipe(), settings)
@@ -107,6 +108,7 @@ def test_settings_come_back_as_they_were_given(settings: dict[str, Any]) -> None
     assert with_settings(TrainingRecipe(), dataclasses.asdict(recipe)) == recipe
 
 
+@settings(deadline=None)
 @given(SETTINGS)
 def test_words_say_the_same_as_values(settings: dict[str, Any]) -> None:
     words = [f"{name}={value}" for name, value in settings.items()]
@@ -114,6 +116,7 @@ def test_words_say_the_same_as_values(settings: dict[str, Any]) -> None:
     assert recipe == TrainingRecipe(**settings)
 
 
+@settings(deadline=None)
 @given(SETTINGS)
 def test_a_file_says_the_same_as_values(
     tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]
@@ -262,6 +265,7 @@ def test_the_hash_changes_with_the_inputs_and_the_kind_of_recipe() -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.integers() | st.floats(**FINITE), st.integers(-100, 100))
 def test_a_range_means_what_it_says(value: float, bound: int) -> None:
     def holds(**bounds: float) -> bool:

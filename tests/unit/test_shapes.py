@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import ShapeError
@@ -15,6 +15,7 @@ LENGTHS = st.lists(st.integers(0, 5), max_size=4)
 AXES = "B L D H"
 
 
+@settings(deadline=None)
 @given(LENGTHS)
 def test_every_axis_is_returned_with_its_length(lengths: list[int]) -> None:
     names = AXES.split()[: len(lengths)]
@@ -23,6 +24,7 @@ def test_every_axis_is_returned_with_its_length(lengths: list[int]) -> None:
     assert expect(torch.empty(lengths), " ".join(names)) == found
 
 
+@settings(deadline=None)
 @given(LENGTHS, LENGTHS)
 def test_known_lengths_hold_or_are_refused(lengths: list[int], known: list[int]) -> None:
     names = AXES.split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 from sklearn.metrics import log_loss
@@ -27,6 +27,7 @@ def cases(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
 Case = tuple[torch.Tensor, torch.Tensor]
 
 
+@settings(deadline=None)
 @given(cases())
 def test_it_is_the_negative_logarithm_of_the_right_class(case: Case) -> None:
     logits, targets = case
@@ -34,6 +35,7 @@ def test_it_is_the_negative_logarithm_of_the_right_class(case: Case) -> None:
     np.testing.assert_allclose(hard_label_loss(logits, targets), expected, rtol=1e-5, atol=1e-6)
 
 
+@settings(max_examples=25, deadline=None)
 @given(cases())
 def test_its_mean_is_scikit_learns(case: Case) -> None:
     logits, targets = case
@@ -42,6 +44,7 @@ def test_its_mean_is_scikit_learns(case: Case) -> None:
     assert float(hard_label_loss(logits, targets).mean()) == pytest.approx(expected, rel=1e-5)
 
 
+@settings(deadline=None)
 @given(cases())
 def test_a_row_alone_has_the_loss_that_it_has_in_a_batch(case: Case) -> None:
     logits, targets = case
@@ -50,6 +53,7 @@ def test_a_row_alone_has_the_loss_that_it_has_in_a_batch(case: Case) -> None:
     torch.testing.assert_close(torch.cat(alone), together, rtol=1e-6, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(cases(), st.floats(-50.0, 50.0))
 def test_it_is_never_negative_and_blind_to_a_constant(case: Case, constant: float) -> None:
     logits, targets = case

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
@@ -20,12 +20,14 @@ def columns(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
     return table[:, 0], table[:, 1]
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_accuracy_is_scikit_learns(pairs: Pairs) -> None:
     predicted, targets = columns(pairs)
     assert math.isclose(Accuracy().of(predicted, targets), accuracy_score(targets, predicted))
 
 
+@settings(deadline=None)
 @given(PAIRS, st.randoms(use_true_random=False))
 def test_a_resample_is_a_product_of_counts_and_statistics(pairs: Pairs, random: object) -> None:
     predicted, targets = columns(pairs)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.recipe import TrainingRecipe
@@ -36,6 +36,7 @@ def rows_of(plan: Schedule, steps: range) -> list[int]:
     return np.concatenate(parts).tolist()
 
 
+@settings(deadline=None)
 @given(RECIPES, LENGTHS)
 def test_every_row_comes_once_an_epoch(recipe: TrainingRecipe, lengths: list[int]) -> None:
     plan = Schedule(recipe, np.array(lengths))
@@ -45,6 +46,7 @@ def test_every_row_comes_once_an_epoch(recipe: TrainingRecipe, lengths: list[int
         assert sorted(rows) == list(range(len(lengths)))
 
 
+@settings(deadline=None)
 @given(RECIPES, LENGTHS)
 def test_a_step_is_the_same_from_wherever_one_comes(
     recipe: TrainingRecipe, lengths: list[int]
@@ -90,6 +92,7 @@ def test_without_warmup_the_rate_begins_at_its_peak() -> None:
     assert [plan.learning_rate(step) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
 
 
+@settings(deadline=None)
 @given(RECIPES, LENGTHS)
 def test_the_rate_is_above_zero_and_never_above_its_peak(
     recipe: TrainingRecipe, lengths: list[int]
@@ -102,6 +105,7 @@ def test_the_rate_is_above_zero_and_never_above_its_peak(
     assert all(one > other for one, other in itertools.pairwise(rates[peak:]))
 
 
+@settings(deadline=None)
 @given(RECIPES, LENGTHS)
 def test_a_score_is_taken_after_the_last_step_and_each_epoch(
     recipe: TrainingRecipe, lengths: list[int]
