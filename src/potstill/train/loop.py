@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from potstill.errors import Diverged, RecipeError, Stopped
+from potstill.hardware import keep_freed_memory
 from potstill.models.memory import told_when_memory_ends
 from potstill.models.noise import Noise
 from potstill.models.precision import DTYPES, Precision, resolve_precision
@@ -94,6 +95,7 @@ class _Run:
         world: World,
     ) -> None:
         torch.set_flush_denormal(True)  # without it some kernels slow down many times
+        keep_freed_memory()
         self.model = model
         self.objective = objective
         self.recipe = recipe

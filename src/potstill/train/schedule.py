@@ -57,7 +57,7 @@ class Schedule:
         """Tell whether the dev score is taken after `done` steps; it always is after the last."""
         if done == self.total_steps:
             return True
-        scores = self.recipe.scores_per_epoch
+        scores = min(self.recipe.scores_per_epoch, self.steps_per_epoch)
         step_of_epoch = (done - 1) % self.steps_per_epoch + 1
         marks = {round(self.steps_per_epoch * mark / scores) for mark in range(1, scores + 1)}
         return step_of_epoch in marks
