@@ -9,7 +9,6 @@ import platform
 from functools import cache
 from pathlib import Path
 
-
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt's options in glibc's malloc.h
 _LARGEST_BLOCK = 2**30  # bytes
 

@@ -113,3 +113,15 @@ def test_the_name_is_the_one_that_the_system_tells(say: Say) -> None:
 def test_on_this_machine_it_answers() -> None:
     assert 1 <= hardware.usable_threads() <= (os.cpu_count() or 1)
     assert hardware.cpu_name()
+
+
+def test_freed_memory_is_kept_where_glibc_is_and_nothing_breaks_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert hardware.keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
+
+    def no_library(name: object) -> object:
+        raise OSError(f"no such library: {name}")
+
+    monkeypatch.setattr(hardware.ctypes, "CDLL", no_library)
+    assert not hardware.keep_freed_memory()
