@@ -44,7 +44,7 @@ def keep_freed_memory() -> bool:
     """Ask glibc to keep what is freed for the next allocation; tell whether it will.
 
     By default it hands large blocks back to the system at once, so that every training step pays
-    anew for each page of its gradients and activations: 15 to 30 % of a step of a small model.
+    anew for each page of its gradients and activations.
     Other C libraries are left as they are.
     """
     try:
