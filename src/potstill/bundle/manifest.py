@@ -37,6 +37,7 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     task: str | None = None
     pooling: str | None = None
+    primary: str | None = None  # the metric that choices were made by, None where none was
     max_length: int | None = None  # tokens of a text, special ones included
     lineage: Mapping[str, Any] = field(default_factory=dict)  # from which model and recipe
     measurements: Mapping[str, Any] = field(default_factory=dict)
@@ -48,6 +49,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "schema_version": (int,),
     "task": _TEXT,
     "pooling": _TEXT,
+    "primary": _TEXT,
     "max_length": _NUMBER,
     "lineage": (dict,),
     "measurements": (dict,),

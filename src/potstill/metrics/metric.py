@@ -19,7 +19,10 @@ Floats = NDArray[np.floating[Any]]
 class Metric(Protocol):
     """One metric; greater is better for all of them."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return its name in reports."""
+        ...
 
     def statistics(self, predicted: NDArray[Any], targets: NDArray[Any]) -> Floats:
         """Return the statistics of each row, (B, S)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,20 @@ from numpy.typing import NDArray
 
 from potstill.architectures.heads import HeadSpec, Pooling
 from potstill.data.rows import Rows
-from potstill.errors import DataError
-from potstill.metrics.classification import Accuracy
+from potstill.errors import DataError, RecipeError
+from potstill.metrics.classification import Accuracy, ClassF1, MacroF1, Matthews
+from potstill.metrics.metric import Metric
 
 Floats = NDArray[np.floating[Any]]
 Int64 = NDArray[np.int64]
+
+F1_PREFIX = "f1:"  # of one class: f1:spam
+PLAIN_METRICS: Mapping[str, Callable[[int], Metric]] = {
+    "accuracy": lambda classes: Accuracy(),  # noqa: ARG005 - all are made from the classes' number
+    "macro_f1": MacroF1,
+    "matthews": Matthews,
+}
+_LABELS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,7 @@ class Classification:
                 raise DataError(
                     f"label {label!r} is none of the model's",
                     where=f"{rows.where(row)}, field 'label'",
-                    allowed=", ".join(self.labels[:20]),
+                    allowed=", ".join(self.labels[:_LABELS_SHOWN]),
                 )
             targets[row] = index_of[label]
         return targets
@@ -80,9 +90,31 @@ class Classification:
             items.append({**ranked[0], "scores": ranked, "truncated": bool(is_cut)})
         return items
 
-    def score(self, logits_BC: Floats, targets_B: Int64) -> float:
-        """Return the primary metric, accuracy."""
-        return Accuracy().of(logits_BC.argmax(axis=-1), targets_B)
+    def metric(self, name: str) -> Metric:
+        """Return a metric by its name: accuracy, macro_f1, matthews, or f1:LABEL of one class.
+
+        Raises:
+            RecipeError: no such metric, or no such label.
+        """
+        if name.startswith(F1_PREFIX):
+            label = name.removeprefix(F1_PREFIX)
+            if label not in self.labels:
+                raise RecipeError(
+                    f"primary is {name!r}, but there is no label {label!r}",
+                    allowed=", ".join(F1_PREFIX + known for known in self.labels[:_LABELS_SHOWN]),
+                )
+            return ClassF1(self.labels.index(label), name=name)
+        if name not in PLAIN_METRICS:
+            raise RecipeError(
+                f"primary is {name!r}", allowed=f"{', '.join(PLAIN_METRICS)}, {F1_PREFIX}LABEL"
+            )
+        return PLAIN_METRICS[name](len(self.labels))
+
+    def score(self, logits_BC: Floats, targets_B: Int64, *, primary: str = "accuracy") -> float:
+        """Return one metric of all rows."""
+        metric = self.metric(primary)
+        statistics_BS = metric.statistics(logits_BC.argmax(axis=-1), targets_B)
+        return float(metric.value(statistics_BS.sum(axis=0)))
 
 
 def probabilities(logits_BC: Floats) -> Floats:
