@@ -14,17 +14,18 @@ from potstill.version import __version__
 if TYPE_CHECKING:
     from potstill.report import Report
     from potstill.runtime.model import Model, load
-    from potstill.verbs import finetune, info
+    from potstill.verbs import compare, finetune, info
 
 _HOMES = {
     "Model": "potstill.runtime.model",
     "Report": "potstill.report",
+    "compare": "potstill.verbs",
     "finetune": "potstill.verbs",
     "info": "potstill.verbs",
     "load": "potstill.runtime.model",
 }
 
-__all__ = ["Model", "PotstillError", "Report", "__version__", "finetune", "info", "load"]
+__all__ = ["Model", "PotstillError", "Report", "__version__", "compare", "finetune", "info", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ Recipe = TypeVar("Recipe", bound="TrainingRecipe")
 
 _SEEDS = 2**63  # torch takes no greater one
 _LONGEST_SHOWN = 60  # characters of a wrong value
+_OPEN_AT_0 = ("epochs", "learning_rate")  # 0 means "not said", so nobody can say it
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -32,10 +33,10 @@ class TrainingRecipe:
         RecipeError: a setting outside its range.
     """
 
-    epochs: float = 3.0  # passes over the training rows, above 0
+    epochs: float = 3.0  # passes over the training rows; 0: by their number, where a verb knows how
     rows_per_step: int = 32  # texts of one optimizer step, over all processes
     batch_tokens: int = 4_096  # largest number of real tokens computed at once; memory only
-    learning_rate: float = 5e-5  # at its peak, above 0
+    learning_rate: float = 5e-5  # at its peak; 0: by the model's width, where a verb knows how
     warmup_share: float = 0.06  # share of the steps until the peak; then linear to 0
     weight_decay: float = 0.01  # not on biases and norms
     adam_beta1: float = 0.9
@@ -50,8 +51,9 @@ class TrainingRecipe:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run, with the setting's name."""
-        for name in ("epochs", "learning_rate", "adam_epsilon"):
-            require_range(name, getattr(self, name), above=0.0, below=math.inf)
+        for name in ("epochs", "learning_rate"):
+            require_range(name, getattr(self, name), at_least=0.0, below=math.inf)
+        require_range("adam_epsilon", self.adam_epsilon, above=0.0, below=math.inf)
         require_range("clip_norm", self.clip_norm, above=0.0)
         require_range("weight_decay", self.weight_decay, at_least=0.0, below=math.inf)
         for name in ("rows_per_step", "batch_tokens", "scores_per_epoch"):
@@ -128,6 +130,8 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], *, where: str = "
                 cure=f"did you mean {close[0]}?" if close else None,
             )
         values[name] = _as_type(name, value, kinds[name], where)
+        if name in _OPEN_AT_0:
+            require_range(name, values[name], above=0.0)
     return dataclasses.replace(recipe, **values)
 
 

@@ -60,10 +60,10 @@ RANGES: dict[str, st.SearchStrategy[Any]] = {
 SETTINGS = st.fixed_dictionaries({}, optional=RANGES)
 
 OUTSIDE = {
-    "epochs": [0, -1.0, math.nan, math.inf],
+    "epochs": [-1.0, math.nan, math.inf],
     "rows_per_step": [0, -(10**400)],
     "batch_tokens": [0],
-    "learning_rate": [0.0, -1e-5, math.nan, math.inf],
+    "learning_rate": [-1e-5, math.nan, math.inf],
     "warmup_share": [-0.1, 1.0, math.nan],
     "weight_decay": [-0.1, math.nan, math.inf],
     "adam_beta1": [-0.1, 1.0],
@@ -285,3 +285,10 @@ def test_a_choice_is_one_of_the_words() -> None:
     require_choice("x", "a", ("a", "b"))
     with pytest.raises(RecipeError, match="x is 'c'; allowed: a, b"):
         require_choice("x", "c", ("a", "b"))
+
+
+@pytest.mark.parametrize("name", ["epochs", "learning_rate"])
+def test_nobody_can_ask_for_the_zero_that_means_not_said(name: str) -> None:
+    assert dataclasses.replace(TrainingRecipe(), **{name: 0.0}) != TrainingRecipe()
+    with pytest.raises(RecipeError, match=f"{name} is 0; allowed: above 0"):
+        with_settings(TrainingRecipe(), {name: "0"})

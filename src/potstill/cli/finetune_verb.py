@@ -21,11 +21,12 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     pooling: Annotated[
         str | None, typer.Option(help="What the classifier reads: first ([CLS]) or mean.")
     ] = None,
+    primary: flags.Primary = None,
     epochs: flags.Epochs = None,
     learning_rate: flags.LearningRate = None,
     max_length: flags.MaxLength = None,
     batch_tokens: flags.BatchTokens = None,
-    recipe: flags.RecipeFile = None,
+    recipe: flags.RecipeName = None,
     settings: flags.Settings = None,
     seed: flags.Seed = None,
     threads: flags.Threads = None,
@@ -38,34 +39,23 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
 
     require_torch("fine-tuning")
     from potstill.cli.progress import is_main_process, progress_listener
+    from potstill.cli.recipes import asked_recipe
     from potstill.cli.render import print_json, print_report
     from potstill.data.columns import Columns
-    from potstill.recipe import (
-        require_no_clash,
-        settings_from_toml,
-        settings_from_words,
-        with_settings,
-    )
-    from potstill.workflows.finetune import FinetuneRecipe, Inputs
+    from potstill.workflows.finetune import FinetuneRecipe, Inputs, named_recipe
     from potstill.workflows.finetune import finetune as run
 
     flagged = {
         "task": task,
         "pooling": pooling,
+        "primary": primary,
         "epochs": epochs,
         "learning_rate": learning_rate,
         "max_length": max_length,
         "batch_tokens": batch_tokens,
         "seed": seed,
     }
-    asked = FinetuneRecipe()
-    if recipe is not None:
-        asked = with_settings(asked, settings_from_toml(recipe), where=str(recipe))
-    given = {name: value for name, value in flagged.items() if value is not None}
-    named = settings_from_words(settings or [])
-    require_no_clash(given, named)
-    asked = with_settings(asked, given, where="the flags")
-    asked = with_settings(asked, named)
+    asked = asked_recipe(FinetuneRecipe(), recipe, flagged, settings, named=named_recipe)
     columns = Columns(text=text_column, label=label_column)
     report = run(
         Inputs(model=model, train=train, dev=dev, columns=columns, allow_pickle=allow_pickle),

@@ -32,6 +32,12 @@ BatchTokens = Annotated[int | None, typer.Option(help="Most tokens computed at o
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any field of the recipe: name=value.")
 ]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file of settings.")]
+RecipeName = Annotated[
+    str | None, typer.Option("--recipe", help="Name of a recipe, or a TOML file of settings.")
+]
+Primary = Annotated[
+    str | None,
+    typer.Option(help="Metric to choose and judge by: accuracy, macro_f1, matthews, f1:LABEL."),
+]
 TextColumn = Annotated[str, typer.Option(help="Column of the text.")]
 LabelColumn = Annotated[str, typer.Option(help="Column of the label.")]

@@ -12,6 +12,8 @@ import numpy as np
 
 from potstill.errors import RecipeError
 
+Kept = tuple[int, ...]  # teacher layers, counted from 0, in order
+
 
 def choose_layers(teacher_layers: int, student_layers: int, *, choice: str) -> tuple[int, ...]:
     """Return the layers kept, in order.

@@ -60,12 +60,42 @@ def paired_interval(
         seed: of the resamples; the same rows and seed give the same resamples.
         resamples: R.
     """
-    assert one_BS.shape == other_BS.shape, "paired statistics are of the same rows"
-    one_R, other_R = _resampled(
-        [metric.value] * 2, [one_BS, other_BS], seed=seed, resamples=resamples
+    return joint_interval(metric, [[one_BS], [other_BS]], compare, seed=seed, resamples=resamples)
+
+
+def joint_interval(
+    metric: Metric,
+    sides: Sequence[Sequence[Floats]],
+    compare: Callable[..., Floats],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Return a comparison of several sides, each the mean over models trained with other seeds.
+
+    The rows are resampled, the seeds are not: the interval speaks of other test rows for these
+    models, not of other trainings.
+
+    Args:
+        metric: what all are measured by.
+        sides: of each side the statistics (B, S) of its models, all of the same rows.
+        compare: a value of each side, element by element, to the comparison.
+        seed: of the resamples.
+        resamples: R.
+    """
+    flat = [statistics_BS for side in sides for statistics_BS in side]
+    assert len({len(statistics_BS) for statistics_BS in flat}) == 1, "all are of the same rows"
+    values = _resampled([metric.value] * len(flat), flat, seed=seed, resamples=resamples)
+    points = [metric.value(statistics_BS.sum(axis=0)) for statistics_BS in flat]
+    ends = np.cumsum([len(side) for side in sides])[:-1]
+    return _percentiles(
+        float(compare(*_side_means(points, ends))), compare(*_side_means(values, ends))
     )
-    value = compare(metric.value(one_BS.sum(axis=0)), metric.value(other_BS.sum(axis=0)))
-    return _percentiles(float(value), compare(one_R, other_R))
+
+
+def _side_means(values: Sequence[Floats], ends: NDArray[np.integer]) -> list[Floats]:
+    """Return the mean of each side over its models."""
+    return [part.mean(axis=0) for part in np.split(np.stack(values), ends)]
 
 
 def _resampled(

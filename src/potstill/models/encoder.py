@@ -87,6 +87,13 @@ class Encoder(nn.Module):
                 states.append(hidden_ND)
         return EncoderOutput(hidden_ND, tuple(states) if keep_states else None, first_only)
 
+    def queries_keys_values(self, layer: int, input_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the attention of a layer (counted from 0) makes of the layer's input."""
+        chosen = self.layers[layer]
+        assert isinstance(chosen, Layer), "an encoder is a stack of layers"
+        attention = chosen.attention
+        return attention.query(input_ND), attention.key(input_ND), attention.value(input_ND)
+
 
 class Embeddings(nn.Module):
     """Sum of word, position and token-type rows, normed."""

@@ -28,10 +28,11 @@ class LabelledBatch:
 
 @dataclass(frozen=True, slots=True)
 class HardLabelObjective:
-    """Cross-entropy with given classes, averaged over rows."""
+    """Cross-entropy with given classes, averaged over rows or, with weights, over these."""
 
     texts: RaggedBatch
     targets: Int64
+    class_weights: NDArray[np.float32] | None = None  # (C,) what a row of each class counts
     how: How = "auto"
 
     @property
@@ -50,8 +51,10 @@ class HardLabelObjective:
         return LabelledBatch(self.texts.take(rows), self.targets[rows])
 
     def counts(self, batch: LabelledBatch) -> Mapping[str, float]:
-        """Return the number of rows."""
-        return {"hard_labels": float(len(batch.texts))}
+        """Return the number of rows, or the sum of their weights."""
+        if self.class_weights is None:
+            return {"hard_labels": float(len(batch.texts))}
+        return {"hard_labels": float(self.class_weights[batch.targets_B].sum())}
 
     def loss_sums(
         self, model: TaskModel, batch: LabelledBatch, noise: Noise
@@ -60,4 +63,8 @@ class HardLabelObjective:
         layout: TextLayout = arrange(batch.texts, model.config, device=noise.device, how=self.how)
         logits_BC, _ = model(layout, noise=noise)
         targets_B = torch.from_numpy(batch.targets_B).to(noise.device)
-        return {"hard_labels": hard_label_loss(logits_BC, targets_B).sum()}
+        losses_B = hard_label_loss(logits_BC, targets_B)
+        if self.class_weights is not None:
+            weights_B = torch.from_numpy(self.class_weights[batch.targets_B])
+            losses_B = losses_B * weights_B.to(noise.device)
+        return {"hard_labels": losses_B.sum()}

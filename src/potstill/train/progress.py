@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -22,14 +22,15 @@ class Progress:
     remaining_s: float
     score: float | None = None  # dev score, where it was just taken
     best_score: float | None = None
+    run: str = ""  # which of several trainings of one verb this is
 
     def line(self) -> str:
         """Return it for people, in one line."""
         losses = " ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
         parts = [
-            f"step {self.step}/{self.total_steps}",
+            f"{self.run}: step {self.step}/{self.total_steps}".removeprefix(": "),
             losses,
-            f"{self.tokens_per_second:,.0f} tokens/s",
+            f"{self.tokens_per_second:,.0f} tokens/s" if self.tokens_per_second else "",
             f"{_clock(self.remaining_s)} left",
         ]
         if self.score is not None:
@@ -40,6 +41,37 @@ class Progress:
 
 
 Listener = Callable[[Progress], None]
+
+
+def named(listener: Listener, run: str) -> Listener:
+    """Return a listener that is told which training each moment is of."""
+
+    def tell(progress: Progress) -> None:
+        listener(replace(progress, run=", ".join(part for part in (run, progress.run) if part)))
+
+    return tell
+
+
+def counting(listeners: Sequence[Listener], run: str) -> Callable[[int, int], None]:
+    """Return a function that tells listeners of work that is counted: (done, of all)."""
+    began = time.perf_counter()
+
+    def tell(done: int, total: int) -> None:
+        elapsed = time.perf_counter() - began
+        moment = Progress(
+            step=done,
+            total_steps=total,
+            losses={},
+            learning_rate=0.0,
+            gradient_norm=0.0,
+            tokens_per_second=0.0,
+            remaining_s=elapsed * (total - done) / max(done, 1),
+            run=run,
+        )
+        for listener in listeners:
+            listener(moment)
+
+    return tell
 
 
 @dataclass(slots=True)

@@ -21,6 +21,11 @@ class Schedule:
     _epoch: int = field(default=-1, init=False)
     _steps: list[Step] = field(default_factory=list, init=False)
 
+    def __post_init__(self) -> None:
+        """Hold that what a verb finds by itself was found."""
+        assert self.recipe.epochs > 0, "epochs are found before training"
+        assert self.recipe.learning_rate > 0, "the learning rate is found before training"
+
     @property
     def steps_per_epoch(self) -> int:
         """Return the optimizer steps of one pass over the rows."""

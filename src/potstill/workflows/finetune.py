@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from potstill.architectures.heads import POOLINGS, Pooling
 from potstill.bundle.manifest import Manifest, fingerprint
 from potstill.bundle.opening import open_model
 from potstill.bundle.write import BundleContent, write_bundle
-from potstill.data.columns import Columns, select_columns
-from potstill.data.overlap import find_overlap
-from potstill.data.readers import read_rows
-from potstill.data.rows import Rows
-from potstill.data.splits import split_rows
+from potstill.data.columns import Columns
+from potstill.errors import RecipeError
 from potstill.files import require_free, told_in_one_line
 from potstill.hardware import usable_threads
 from potstill.models.loading import load_with_new_head, tensors_of
-from potstill.models.precision import resolve_device, resolve_precision
+from potstill.models.precision import resolve_precision
 from potstill.models.task_model import TaskModel
 from potstill.recipe import TrainingRecipe, recipe_hash, require_choice, require_range
 from potstill.report import Measured, Report
-from potstill.runtime.torch_engine import TorchEngine
 from potstill.tasks.classification import Classification
-from potstill.text.encoded import Encoded
-from potstill.text.ragged import RaggedBatch
+from potstill.train.automatic import settle
 from potstill.train.checkpoints import CheckpointFolder
 from potstill.train.compact_words import only_words_of
 from potstill.train.hard_label_objective import HardLabelObjective
 from potstill.train.loop import TrainingResult, train
 from potstill.train.progress import Listener, log_to
 from potstill.train.world import World, join_world, leave_world
+from potstill.workflows.dev_score import DevScore
+from potstill.workflows.task_rows import (
+    encode_rows,
+    own_device,
+    rows_hash,
+    run_folder,
+    train_and_dev,
+    warn_of_rows,
+)
 
 TASKS = ("classification",)
-_LOG_NAME = "log.jsonl"
+CLASS_WEIGHTS = ("none", "sqrt", "balanced")
+LOG_NAME = "log.jsonl"
+_TEXTS_SEEN = 30_000  # of all epochs together, where the recipe leaves epochs open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +57,12 @@ class FinetuneRecipe(TrainingRecipe):
         RecipeError: a setting outside its range.
     """
 
+    epochs: float = 0.0  # 0: by the number of rows, 3 to 15
+    learning_rate: float = 0.0  # 0: by the width of the model, 2e-5 to 1e-4
     task: str = "classification"
     pooling: str = "first"  # first: Hugging Face's form; mean: potstill's alone
+    primary: str = "accuracy"  # accuracy, macro_f1, matthews, f1:LABEL; chosen by on dev
+    class_weights: str = "none"  # none; sqrt, balanced: rare classes count more in the loss
     max_length: int = 128  # tokens of a text; longer ones are cut and counted
     dev_share: float = 0.1  # of the training rows, where no dev file is given
 
@@ -61,8 +71,23 @@ class FinetuneRecipe(TrainingRecipe):
         TrainingRecipe.__post_init__(self)
         require_choice("task", self.task, TASKS)
         require_choice("pooling", self.pooling, POOLINGS)
+        require_choice("class_weights", self.class_weights, CLASS_WEIGHTS)
         require_range("max_length", self.max_length, at_least=3)
         require_range("dev_share", self.dev_share, above=0.0, below=1.0)
+
+
+# By name for --recipe; what they leave out is the default.
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "standard": {},
+    # Devlin et al. 2018, appendix A.3: for large data and models of BERT-base's width.
+    "bert": {"epochs": 3.0, "learning_rate": 2e-5, "warmup_share": 0.1},
+    # A rare class counts more in the loss and as much as any other in the choice.
+    "imbalanced": {"primary": "macro_f1", "class_weights": "sqrt"},
+    # Few rows: more passes, and the score taken seldom enough to mean something.
+    "small": {"epochs": 20.0, "warmup_share": 0.1},
+    # Many rows: one pass sees enough; dev is asked often, so that the best moment is not missed.
+    "large": {"epochs": 2.0, "scores_per_epoch": 4},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,89 +136,81 @@ class _Finetuning:
     def __init__(
         self, inputs: Inputs, recipe: FinetuneRecipe, out: Path, device: str, world: World
     ) -> None:
-        self.recipe, self.out, self.world = recipe, out, world
-        self.device = _own_device(device, world)
-        resolve_precision(recipe.precision, self.device, training=True)
+        self.out, self.world = out, world
+        self.device = own_device(device, world)
+        precision = resolve_precision(recipe.precision, self.device, training=True)
         self.folder = open_model(inputs.model, allow_pickle=inputs.allow_pickle)
         self.tokenizer = self.folder.tokenizer()
-        self.train_rows, self.dev_rows = _rows(inputs, recipe)
+        self.train_rows, self.dev_rows = train_and_dev(
+            inputs.train, inputs.dev, inputs.columns, dev_share=recipe.dev_share, seed=recipe.seed
+        )
         self.task = Classification.from_rows(self.train_rows)
         self.targets = self.task.targets(self.train_rows)
-        self.dev_targets = self.task.targets(self.dev_rows)
+        self.task.metric(recipe.primary)
+        self.dev = DevScore(
+            task=self.task,
+            targets=self.task.targets(self.dev_rows),
+            primary=recipe.primary,
+            precision=precision,
+        )
+        self.recipe = settle(
+            recipe,
+            rows=len(self.train_rows),
+            width=self.folder.config.hidden_size,
+            texts_seen=_TEXTS_SEEN,
+            rate_factor=1.0,
+        )
         self.max_length = min(recipe.max_length, self.folder.config.max_length)
         self.warnings = self.folder.warnings()
 
     def run(self, listeners: tuple[Listener, ...]) -> Report:
         """Train, keep the best, write the bundle."""
-        texts = self._encode(self.train_rows)
-        dev_texts = self._encode(self.dev_rows)
-        self._note_overlap()
+        texts, dev_texts = (
+            encode_rows(self.tokenizer, rows, max_length=self.max_length, warnings=self.warnings)
+            for rows in (self.train_rows, self.dev_rows)
+        )
+        warn_of_rows(self.train_rows, self.dev_rows, self.warnings)
         pooling: Pooling = "mean" if self.recipe.pooling == "mean" else "first"
         head = self.task.head(pooling)
         model = load_with_new_head(self.folder, head, seed=self.recipe.seed).to(self.device)
-        checkpoints = CheckpointFolder(self.out.with_name(self.out.name + ".run"))
+        checkpoints = CheckpointFolder(run_folder(self.out))
         if self.world.is_main:
             with told_in_one_line(checkpoints.path):
                 checkpoints.path.mkdir(parents=True, exist_ok=True)
-            log = checkpoints.path / _LOG_NAME
+            log = checkpoints.path / LOG_NAME
             listeners = (*listeners, told_in_one_line(log)(log_to(log)))
+        labels = [rows.column("label") for rows in (self.train_rows, self.dev_rows)]
         with only_words_of(model, [texts.batch, dev_texts.batch]) as renumber:
             result = train(
                 model,
-                HardLabelObjective(renumber(texts.batch), self.targets),
+                HardLabelObjective(renumber(texts.batch), self.targets, self._class_weights()),
                 self.recipe,
                 checkpoints=checkpoints,
-                recipe_hash=self._hash(texts, dev_texts),
-                score=self._scorer(model, renumber(dev_texts.batch)),
+                recipe_hash=recipe_hash(
+                    self.recipe,
+                    model=fingerprint(self.folder.path),
+                    rows=rows_hash([texts, dev_texts], labels),
+                ),
+                score=self.dev.watching(model, renumber(dev_texts.batch)),
                 listeners=listeners,
                 world=self.world,
             )
         return self._finish(model, result, checkpoints.path)
 
-    def _encode(self, rows: Rows) -> Encoded:
-        encoded = self.tokenizer.encode(rows.column("text"), max_length=self.max_length)
-        cut = int(np.count_nonzero(encoded.truncated))
-        if cut:
-            self.warnings.append(
-                f"{cut} of {len(rows)} texts of {rows.source} were cut at {self.max_length} "
-                f"tokens; {int(encoded.dropped_tokens.sum()):,} tokens were dropped"
-            )
-        return encoded
+    def _class_weights(self) -> NDArray[np.float32] | None:
+        return class_weights(self.recipe.class_weights, self.targets, len(self.task.labels))
 
-    def _note_overlap(self) -> None:
-        overlap = find_overlap(self.train_rows, self.dev_rows)
-        if overlap.count:
-            self.warnings.append(overlap.describe())
-
-    def _scorer(self, model: TaskModel, dev_texts: RaggedBatch) -> Callable[[], float]:
-        precision = resolve_precision(self.recipe.precision, self.device, training=True)
-        engine = TorchEngine(model, precision=precision)
-
-        def score() -> float:
-            return self.task.score(engine.run(dev_texts)["logits"], self.dev_targets)
-
-        return score
-
-    def _hash(self, *encoded: Encoded) -> str:
-        """Return the hash of all that decides the result: settings, model, rows."""
-        digest = hashlib.sha256()
-        for texts in encoded:
-            digest.update(texts.batch.ids.tobytes() + texts.batch.offsets.tobytes())
-        for rows in (self.train_rows, self.dev_rows):
-            digest.update("\0".join(rows.column("label")).encode())
-        return recipe_hash(
-            self.recipe, model=fingerprint(self.folder.path), rows=digest.hexdigest()
-        )
-
-    def _finish(self, model: TaskModel, result: TrainingResult, run_folder: Path) -> Report:
+    def _finish(self, model: TaskModel, result: TrainingResult, run: Path) -> Report:
         score = result.best_score
         assert score is not None, "the dev score is taken after the last step"
+        primary = self.recipe.primary
         manifest = Manifest(
             task=self.recipe.task,
             pooling=model.spec.pooling,
+            primary=primary,
             max_length=self.max_length,
             lineage=self._lineage(result),
-            measurements={"dev_accuracy": score, "train_seconds": round(result.seconds, 1)},
+            measurements={f"dev_{primary}": score, "train_seconds": round(result.seconds, 1)},
         )
         identity = ""
         if self.world.is_main:
@@ -206,21 +223,23 @@ class _Finetuning:
                 hf_extras=self.folder.hf_config,
             )
             identity = write_bundle(self.out, content)
-            shutil.rmtree(run_folder, ignore_errors=True)
+            shutil.rmtree(run, ignore_errors=True)
         return Report(
             bundle=self.out,
             fingerprint=identity,
             task=self.recipe.task,
-            metrics={"accuracy": Measured(value=score)},
+            metrics={primary: Measured(value=score)},
             seconds=result.seconds,
             steps=result.steps,
             warnings=[*self.warnings, *result.warnings],
             details={
                 "metrics_on": "dev",
+                "primary": primary,
                 "best_step": result.best_step,
                 "train_tokens": result.train_tokens,
                 "precision": result.precision,
                 "resumed_from": result.resumed_from,
+                "recipe": asdict(self.recipe),
             },
         )
 
@@ -235,6 +254,7 @@ class _Finetuning:
             "recipe": recipe_hash(self.recipe),
             "seed": self.recipe.seed,
             "steps": result.steps,
+            "learning_rate": self.recipe.learning_rate,
             "train_tokens": result.train_tokens,
             "precision": result.precision,
             "torch": torch.__version__,
@@ -242,22 +262,27 @@ class _Finetuning:
         }
 
 
-def _rows(inputs: Inputs, recipe: FinetuneRecipe) -> tuple[Rows, Rows]:
-    """Read training and dev rows; carve the latter from the former where none are given."""
-    rows = select_columns(
-        read_rows(inputs.train), inputs.columns, required=("text", "label"), optional=()
-    )
-    if inputs.dev is None:
-        kept, dev = split_rows(rows, fraction=recipe.dev_share, seed=recipe.seed)
-        return kept, dev
-    dev = select_columns(
-        read_rows(inputs.dev), inputs.columns, required=("text", "label"), optional=()
-    )
-    return rows, dev
+def named_recipe(name: str) -> Mapping[str, Any]:
+    """Return the settings of a recipe that --recipe names.
+
+    Raises:
+        RecipeError: no such name.
+    """
+    if name not in RECIPES:
+        raise RecipeError(
+            f"there is no recipe {name!r}", where="--recipe", allowed=f"{', '.join(RECIPES)}, FILE"
+        )
+    return RECIPES[name]
 
 
-def _own_device(device: str, world: World) -> torch.device:
-    chosen = resolve_device(device)
-    if chosen.type == "cuda" and world.size > 1:
-        return torch.device("cuda", world.local_rank)
-    return chosen
+def class_weights(how: str, targets: NDArray[np.int64], classes: int) -> NDArray[np.float32] | None:
+    """Return how much a row of each class counts in the loss, (C,), 1 on average over the rows.
+
+    "balanced" gives every class the same say, "sqrt" goes half the way (in logarithms).
+    """
+    if how == "none":
+        return None
+    shares = np.bincount(targets, minlength=classes) / len(targets)
+    weights = np.maximum(shares, 1e-9) ** (-1.0 if how == "balanced" else -0.5)
+    normed: NDArray[np.float32] = (weights / (weights * shares).sum()).astype(np.float32)
+    return normed

@@ -1,0 +1,49 @@
+"""From flags to a recipe: --recipe first, then the flags of its fields, then --set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from potstill.recipe import (
+    Recipe,
+    require_no_clash,
+    settings_from_toml,
+    settings_from_words,
+    with_settings,
+)
+
+Named = Callable[[str], Mapping[str, Any]]
+
+
+def asked_recipe(
+    usual: Recipe,
+    recipe: str | None,
+    flagged: Mapping[str, Any],
+    words: list[str] | None,
+    *,
+    named: Named,
+) -> Recipe:
+    """Return the recipe that a command line asks for.
+
+    Args:
+        usual: the defaults.
+        recipe: what --recipe holds: a TOML file, or a name.
+        flagged: flags of single fields; those that are None were not given.
+        words: name=value of each --set.
+        named: finds the settings of a recipe's name.
+
+    Raises:
+        RecipeError: an unknown name, a value out of range, or a setting asked for twice.
+    """
+    asked = usual
+    if recipe is not None:
+        is_file = recipe.endswith(".toml") or Path(recipe).is_file()
+        found = settings_from_toml(Path(recipe)) if is_file else named(recipe)
+        asked = with_settings(asked, found, where=recipe if is_file else "--recipe")
+    given = {name: value for name, value in flagged.items() if value is not None}
+    extra = settings_from_words(words or [])
+    require_no_clash(given, extra)
+    asked = with_settings(asked, given, where="the flags")
+    return with_settings(asked, extra)

@@ -1,0 +1,169 @@
+"""The objective of task distillation: what the teacher says, and the labels where there are any.
+
+Legend: B rows of a micro-batch, N their tokens, C classes, D hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from potstill.distill.layer_map import LayerMap
+from potstill.distill.signals import Signals, Teacher
+from potstill.errors import RecipeError
+from potstill.losses.hard_labels import hard_label_loss
+from potstill.losses.hidden_states import cosine_loss, squared_error_loss
+from potstill.losses.relations import relation_loss
+from potstill.losses.soft_targets import soft_target_loss
+from potstill.models.encoder import Encoder, EncoderOutput
+from potstill.models.layout import How, TextLayout, arrange
+from potstill.models.noise import Noise
+from potstill.models.task_model import TaskModel
+from potstill.text.ragged import RaggedBatch
+from potstill.train.objective import Int64
+
+UNLABELLED = -1  # the target of a row that has none
+
+SOFT, HARD, COSINE, SQUARED, RELATIONS = (
+    "soft_targets",
+    "hard_labels",
+    "hidden_cosine",
+    "hidden_mse",
+    "relations",
+)
+OF_STATES = (COSINE, SQUARED)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferBatch:
+    """Rows of a micro-batch."""
+
+    rows: Int64
+    texts: RaggedBatch
+    targets_B: Int64  # UNLABELLED where the row has no label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillObjective:
+    """Soft targets over all rows, hard labels over the labelled ones, hidden states over tokens.
+
+    Hidden states and relations are of real tokens only: there is no padding in a ragged batch.
+    """
+
+    texts: RaggedBatch
+    targets: Int64  # (R,)
+    teacher: Teacher
+    term_weights: Mapping[str, float]  # of the terms above; those of weight 0 are left out
+    temperature: float
+    layer_map: LayerMap = ()  # for hidden_cosine and hidden_mse
+    relation_layers: tuple[int, int] = (0, 0)  # of student and teacher, counted from 1
+    teacher_encoder: Encoder | None = None  # its dense layers make queries, keys, values of states
+    relation_heads: int = 12
+    how: How = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse an objective without a term."""
+        if not self.weights:
+            raise RecipeError(
+                "all losses have weight 0", cure="--set soft_targets=0.9 --set hard_labels=0.1"
+            )
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Return the weights of the terms in use."""
+        return {name: weight for name, weight in self.term_weights.items() if weight}
+
+    @property
+    def lengths(self) -> NDArray[np.integer]:
+        """Return the tokens of each row."""
+        return self.texts.lengths
+
+    def prepare(self, rows: Int64, rng: np.random.Generator) -> TransferBatch:
+        """Take rows; nothing here is random."""
+        del rng
+        return TransferBatch(rows, self.texts.take(rows), self.targets[rows])
+
+    def counts(self, batch: TransferBatch) -> Mapping[str, float]:
+        """Return rows for soft targets, labelled rows for hard labels, tokens for the others."""
+        known = {
+            SOFT: float(len(batch.rows)),
+            HARD: float((batch.targets_B != UNLABELLED).sum()),
+        }
+        return {name: known.get(name, float(batch.texts.total_tokens)) for name in self.weights}
+
+    def loss_sums(
+        self, model: TaskModel, batch: TransferBatch, noise: Noise
+    ) -> Mapping[str, Tensor]:
+        """Return each term summed over its positions."""
+        signals = self.teacher.signals(batch.rows)
+        layout = arrange(batch.texts, model.config, device=noise.device, how=self.how)
+        logits_BC, output = model(layout, noise=noise, keep_states=self._needs_states)
+        return {
+            name: self._term(name, model, logits_BC, output, layout, signals, batch).sum()
+            for name in self.weights
+        }
+
+    @property
+    def _needs_states(self) -> bool:
+        return any(name in self.weights for name in (*OF_STATES, RELATIONS))
+
+    def _term(  # noqa: PLR0913 - all that a term may read
+        self,
+        name: str,
+        model: TaskModel,
+        logits_BC: Tensor,
+        output: EncoderOutput,
+        layout: TextLayout,
+        signals: Signals,
+        batch: TransferBatch,
+    ) -> Tensor:
+        if name == SOFT:
+            return soft_target_loss(logits_BC, signals.logits_BC, temperature=self.temperature)
+        if name == HARD:
+            return _labelled_loss(logits_BC, batch.targets_B)
+        if name == RELATIONS:
+            return self._relations(model.encoder, output, layout, signals)
+        loss = cosine_loss if name == COSINE else squared_error_loss
+        pairs = [loss(output.state(own), signals.states[its]) for own, its in self.layer_map]
+        return torch.stack(pairs).mean(dim=0)
+
+    def _relations(
+        self, encoder: Encoder, output: EncoderOutput, layout: TextLayout, signals: Signals
+    ) -> Tensor:
+        """Return the mean over queries, keys and values of one layer on each side, (N,)."""
+        own, theirs = self.relation_layers
+        assert self.teacher_encoder is not None, "relations need the teacher's dense layers"
+        ours = encoder.queries_keys_values(own - 1, output.state(own - 1))
+        with torch.no_grad():
+            targets = self.teacher_encoder.queries_keys_values(
+                theirs - 1, signals.states[theirs - 1]
+            )
+        places_N = layout.positions_N - encoder.config.position_offset
+        losses = [
+            relation_loss(own_ND, its_ND, layout.text_N, places_N, heads=self.relation_heads)
+            for own_ND, its_ND in zip(ours, targets, strict=True)
+        ]
+        return torch.stack(losses).mean(dim=0)
+
+
+def needed_states(
+    weights: Mapping[str, float], layer_map: LayerMap, relation_layers: tuple[int, int]
+) -> tuple[int, ...]:
+    """Return the teacher's hidden states that the terms in use read."""
+    indices: set[int] = set()
+    if any(weights.get(name) for name in OF_STATES):
+        indices.update(theirs for _, theirs in layer_map)
+    if weights.get(RELATIONS):
+        indices.add(relation_layers[1] - 1)
+    return tuple(sorted(indices))
+
+
+def _labelled_loss(logits_BC: Tensor, targets_B: Int64) -> Tensor:
+    rows = np.flatnonzero(targets_B != UNLABELLED)
+    targets = torch.from_numpy(targets_B[rows]).to(logits_BC.device)
+    return hard_label_loss(logits_BC[torch.from_numpy(rows).to(logits_BC.device)], targets)

@@ -1,0 +1,87 @@
+"""The control: what a student of the same shape learns without the teacher.
+
+"pretrained" is the control proper: architecture and layers as the student's, taken from the model
+that the teacher was tuned from, hard labels only, as many optimizer steps, over the labelled rows,
+learning rate from the same grid on dev. "tuned" is the ablation: the same, begun from the tuned
+teacher's own layers and head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from potstill.bundle.folder import ModelFolder
+from potstill.bundle.manifest import fingerprint
+from potstill.distill.student import cut_student
+from potstill.errors import ModelError
+from potstill.models.loading import load_task_model, load_with_new_head
+from potstill.models.task_model import TaskModel
+from potstill.report import Report
+from potstill.text.ragged import RaggedBatch
+from potstill.train.hard_label_objective import HardLabelObjective
+from potstill.workflows.student_run import (
+    StudentRun,
+    best_of_rates,
+    dev_score,
+    write_trained,
+)
+
+CONTROLS = ("pretrained", "tuned")
+
+
+def train_control(run: StudentRun, start: ModelFolder, steps: int, out: Path, kind: str) -> Report:
+    """Train the control of a student that took `steps` optimizer steps, and write its bundle.
+
+    Raises:
+        ModelError: the model to start from is of another shape than the teacher.
+    """
+    _require_same_shape(run, start)
+    labelled = run.data.labelled
+
+    def build() -> TaskModel:
+        if kind == "tuned":
+            whole = load_task_model(start)
+        else:
+            whole = load_with_new_head(start, run.teachers[0].spec, seed=run.recipe.seed)
+        return cut_student(whole, run.config, run.kept)
+
+    def objective_of(texts: RaggedBatch) -> HardLabelObjective:
+        return HardLabelObjective(texts.take(labelled), run.data.targets[labelled])
+
+    steps_per_epoch = -(-len(labelled) // run.recipe.rows_per_step)
+    epochs = steps / steps_per_epoch
+    trained = best_of_rates(
+        run,
+        "control" if kind == "pretrained" else "ablation",
+        build=build,
+        objective_of=objective_of,
+        recipe=replace(run.recipe, epochs=epochs, scores_per_epoch=_scores(run, epochs)),
+        dev=dev_score(run),
+    )
+    assert trained.result.steps == steps, "a control takes as many steps as its student"
+    lineage: dict[str, Any] = {
+        "verb": "distill --control" if kind == "pretrained" else "distill --control tuned",
+        "layers_kept": list(run.kept),
+        "model": start.path.name,
+        "model_fingerprint": fingerprint(start.path),
+    }
+    return write_trained(run, trained, out, lineage=lineage, details={"control": kind})
+
+
+def _scores(run: StudentRun, epochs: float) -> int:
+    """Return scores per epoch so that the control is looked at as often as the student was."""
+    scores = float(run.recipe.epochs) * int(run.recipe.scores_per_epoch)
+    return max(1, round(scores / epochs))
+
+
+def _require_same_shape(run: StudentRun, start: ModelFolder) -> None:
+    ours, theirs = start.config, run.teachers[0].config
+    for name in ("family", "layers", "hidden_size", "vocabulary_size"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise ModelError(
+                f"its {name} is {getattr(ours, name)}, the teacher's {getattr(theirs, name)}",
+                where=str(start.path),
+                allowed="the model that the teacher was tuned from",
+            )

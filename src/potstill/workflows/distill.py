@@ -1,0 +1,358 @@
+"""`distill`: a small model from a tuned teacher, and the control that shows what that gave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from potstill.bundle.folder import ModelFolder
+from potstill.bundle.manifest import fingerprint
+from potstill.bundle.opening import open_model
+from potstill.data.columns import Columns
+from potstill.distill.layer_map import EVEN, layer_map_from_words
+from potstill.distill.layers import CHOICES, Kept, choose_layers, layers_from_words
+from potstill.distill.objective import COSINE, HARD, RELATIONS, SOFT, SQUARED
+from potstill.distill.search import (
+    MOST_TEXTS,
+    Candidate,
+    candidate_sets,
+    rank_candidates,
+)
+from potstill.distill.signals import Tell
+from potstill.distill.student import ARCHITECTURES, student_config
+from potstill.errors import InputError, RecipeError
+from potstill.files import require_free, told_in_one_line, write_atomically
+from potstill.hardware import usable_threads
+from potstill.models.precision import Precision, resolve_precision
+from potstill.models.task_model import TaskModel
+from potstill.recipe import TrainingRecipe, recipe_hash, require_choice, require_range
+from potstill.report import Report
+from potstill.text.ragged import RaggedBatch
+from potstill.train.automatic import settle
+from potstill.train.progress import Listener, counting
+from potstill.train.world import World, join_world, leave_world
+from potstill.workflows.control import CONTROLS, train_control
+from potstill.workflows.student_run import StudentRun, teachers_of, train_student
+from potstill.workflows.task_rows import own_device, run_folder
+from potstill.workflows.transfer_set import TransferSet, read_transfer_set
+
+SEARCH = "search"
+SIGNALS = ("stored", "live")
+_TEXTS_SEEN = 60_000  # of all epochs together, where the recipe leaves epochs open
+_RATE_FACTOR = 2.0  # a student with soft targets bears twice a teacher's learning rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillRecipe(TrainingRecipe):
+    """How a student is cut and taught.
+
+    Raises:
+        RecipeError: a setting outside its range.
+    """
+
+    epochs: float = 0.0  # 0: by the number of rows, 3 to 15
+    learning_rate: float = 0.0  # 0: by the width of the model, 4e-5 to 2e-4
+    learning_rates: str = ""  # "1e-4,2e-4": each is tried whole, the best on dev is kept
+    control_learning_rates: str = ""  # the control's; empty: those of the student
+    layers: int = 0  # of the student; 0: half of the teacher's
+    choose: str = "even"  # even, distilbert, bottom, top, search
+    keep: str = ""  # layers by number, counted from 0: "0,2,4"; instead of layers and choose
+    architecture: str = "auto"  # auto, teacher, distilbert
+    soft_targets: float = 0.9  # weight of KL to the teacher's probabilities, times temperature^2
+    hard_labels: float = 0.1  # weight of cross-entropy with the labels, where rows have them
+    hidden_cosine: float = 0.0  # weight of 1 - cosine of hidden states
+    hidden_mse: float = 0.0  # weight of their mean squared difference
+    relations: float = 0.0  # weight of KL of query, key and value relations of the last layers
+    layer_map: str = EVEN  # which hidden states are aligned: even, last, or 1:2,2:4,3:6
+    temperature: float = 2.0
+    signals: str = "stored"  # the teacher's: stored on disk once, or live at every step
+    primary: str = ""  # accuracy, macro_f1, matthews, f1:LABEL; empty: as the teacher's
+    max_length: int = 0  # tokens of a text; 0: as the teacher's
+    dev_share: float = 0.1  # of the training rows, where no dev file is given
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run, with the setting's name."""
+        TrainingRecipe.__post_init__(self)
+        require_range("layers", self.layers, at_least=0)
+        require_range("temperature", self.temperature, above=0.0)
+        require_choice("choose", self.choose, (*CHOICES, SEARCH))
+        require_choice("architecture", self.architecture, ARCHITECTURES)
+        require_choice("signals", self.signals, SIGNALS)
+        require_range("dev_share", self.dev_share, above=0.0, below=1.0)
+        for name in (SOFT, HARD, COSINE, SQUARED, RELATIONS):
+            require_range(name, getattr(self, name), at_least=0.0)
+        if self.max_length:
+            require_range("max_length", self.max_length, at_least=3)
+        for words in (self.learning_rates, self.control_learning_rates):
+            _rates(words, 1.0, has_control=False)
+
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """Return each loss term's weight."""
+        return {name: getattr(self, name) for name in (SOFT, HARD, COSINE, SQUARED, RELATIONS)}
+
+
+# By name for --recipe; what they leave out is the default.
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "standard": {},
+    # Hidden states pull the student too: for deep cuts and little data (Jiao et al. 2019).
+    "aligned": {"hidden_cosine": 0.5},
+    # Wang et al. 2020 (MiniLMv2): relations of the last layers beside the soft targets.
+    "relations": {"relations": 0.5},
+    # Labels are noisy or absent: the teacher alone speaks.
+    "teacher-only": {"soft_targets": 1.0, "hard_labels": 0.0},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillInputs:
+    """What a distillation reads."""
+
+    teachers: Sequence[str | Path]  # folders or "hub:NAME"; the first one is cut
+    train: object | None = None  # labelled rows
+    dev: object | None = None  # None: carved from the training rows with the seed
+    unlabelled: object | None = None  # texts for the teacher to speak of
+    control: str | None = None  # None, "pretrained" or "tuned": see workflows.control
+    pretrained: str | Path | None = None  # what the teacher was tuned from, for the control
+    allow_pickle: bool = False
+    columns: Columns = field(default_factory=Columns)
+
+
+def distill(
+    inputs: DistillInputs,
+    recipe: DistillRecipe,
+    *,
+    out: Path,
+    device: str = "auto",
+    threads: int | None = None,
+    listeners: tuple[Listener, ...] = (),
+) -> Report:
+    """Cut a student out of the teacher, teach it and write it as a bundle.
+
+    The run's state stands in `<out>.run` until the bundle is written; the same call again resumes.
+    A control is written to `<out>-control`.
+
+    Raises:
+        InputError: wrong models, rows, settings or output.
+        RunError: out of memory, diverged, disk full.
+        Stopped: by a signal; resumable.
+    """
+    require_free(out)
+    if threads is not None:
+        require_range("threads", threads, at_least=1)
+    if inputs.control is not None:
+        _require_control(inputs)
+        require_free(control_folder(out))
+    world = join_world(device)
+    torch.set_num_threads(threads or max(1, usable_threads() // world.local_size))
+    try:
+        return _distill(inputs, recipe, out, own_device(device, world), world, listeners)
+    finally:
+        leave_world()
+
+
+def control_folder(out: Path) -> Path:
+    """Return where the control of a student is written."""
+    return out.with_name(out.name + "-control")
+
+
+def named_recipe(name: str) -> Mapping[str, Any]:
+    """Return the settings of a recipe that --recipe names.
+
+    Raises:
+        RecipeError: no such name.
+    """
+    if name not in RECIPES:
+        raise RecipeError(
+            f"there is no recipe {name!r}", where="--recipe", allowed=f"{', '.join(RECIPES)}, FILE"
+        )
+    return RECIPES[name]
+
+
+def _distill(
+    inputs: DistillInputs,
+    recipe: DistillRecipe,
+    out: Path,
+    device: torch.device,
+    world: World,
+    listeners: tuple[Listener, ...],
+) -> Report:
+    precision = resolve_precision(recipe.precision, device, training=True)
+    folders = [open_model(name, allow_pickle=inputs.allow_pickle) for name in inputs.teachers]
+    for folder in folders:
+        require_task_head(folder)
+    data = read_transfer_set(
+        folders,
+        train=inputs.train,
+        dev=inputs.dev,
+        unlabelled=inputs.unlabelled,
+        columns=inputs.columns,
+        recipe=recipe,
+    )
+    recipe = settle(
+        recipe,
+        rows=len(data.targets),
+        width=folders[0].config.hidden_size,
+        texts_seen=_TEXTS_SEEN,
+        rate_factor=_RATE_FACTOR,
+    )
+    state = run_folder(out)
+    if world.is_main:
+        with told_in_one_line(state):
+            state.mkdir(parents=True, exist_ok=True)
+    teachers = [model.to(device) for model in teachers_of(folders)]
+    kept, ranking = _layers(
+        recipe, teachers[0], data, state, fingerprint(folders[0].path), precision, world, listeners
+    )
+    has_control = inputs.control is not None
+    run = StudentRun(
+        recipe=recipe,
+        folder=state,
+        data=data,
+        teacher_folders=folders,
+        teachers=teachers,
+        kept=kept,
+        config=student_config(teachers[0].config, len(kept), architecture=recipe.architecture),
+        layer_map=layer_map_from_words(
+            recipe.layer_map, student_layers=len(kept), teacher_layers=teachers[0].config.layers
+        ),
+        rates=_rates(recipe.learning_rates, recipe.learning_rate, has_control=has_control),
+        precision=precision,
+        device=device,
+        world=world,
+        listeners=listeners,
+    )
+    report = train_student(run, out, search=ranking)
+    if inputs.control is not None:
+        start = open_model(_start_of_control(inputs), allow_pickle=inputs.allow_pickle)
+        if recipe.control_learning_rates:
+            run = replace(run, rates=_rates(recipe.control_learning_rates, 1.0, has_control=True))
+        control = train_control(run, start, report.steps, control_folder(out), inputs.control)
+        report = replace(report, details={**report.details, "control": control.to_json()})
+    if world.is_main:
+        shutil.rmtree(state, ignore_errors=True)
+    return report
+
+
+def require_task_head(folder: ModelFolder) -> None:
+    """Check that a teacher answers a task that can be distilled here.
+
+    Raises:
+        InputError: it is a bare encoder, or of another task.
+    """
+    if folder.task == "classification":
+        return
+    is_bare = folder.head.kind in {"none", "masked-lm"}
+    what = "a bare encoder: it answers no task" if is_bare else f"of task {folder.task}"
+    raise InputError(
+        f"the teacher is {what}",
+        where=str(folder.path),
+        allowed="a model with a classification head",
+        cure="tune it first with potstill finetune --model … --train …, or let potstill shrink "
+        "--teacher … --train … do both",
+    )
+
+
+def _layers(  # noqa: PLR0913 - what decides the layers
+    recipe: DistillRecipe,
+    teacher: TaskModel,
+    data: TransferSet,
+    folder: Path,
+    teacher_fingerprint: str,
+    precision: Precision,
+    world: World,
+    listeners: tuple[Listener, ...],
+) -> tuple[Kept, list[Candidate]]:
+    """Return the layers kept, and the ranking where they were searched for."""
+    depth = teacher.config.layers
+    if recipe.keep:
+        kept = layers_from_words(recipe.keep, teacher_layers=depth)
+        if recipe.layers not in (0, len(kept)):
+            raise RecipeError(
+                f"--layers {recipe.layers} and --keep {recipe.keep} do not fit together",
+                cure="leave --layers out",
+            )
+        return kept, []
+    layers = recipe.layers or max(1, depth // 2)
+    if recipe.choose != SEARCH:
+        return choose_layers(depth, layers, choice=recipe.choose), []
+    choose_layers(depth, layers, choice="even")  # refuses a student deeper than its teacher
+    texts = data.search_texts(MOST_TEXTS)
+    key = recipe_hash(recipe, rows=data.identity, teacher=teacher_fingerprint)
+    tell = counting(listeners, "layer search")
+    ranking = searched_layers(
+        teacher, texts, layers, precision, folder / "search.json", key=key, tell=tell
+    )
+    chosen = world.from_main(list(ranking[0].kept), next(teacher.parameters()).device)
+    return tuple(chosen), ranking
+
+
+def searched_layers(  # noqa: PLR0913 - what decides a ranking, and where it is kept
+    teacher: TaskModel,
+    texts: RaggedBatch,
+    layers: int,
+    precision: Precision,
+    file: Path,
+    *,
+    key: str,
+    tell: Tell,
+) -> list[Candidate]:
+    """Rank sets of layers, or read the ranking that an interrupted run has written to `file`."""
+    candidates = candidate_sets(teacher.config.layers, layers)
+    try:
+        told = json.loads(file.read_bytes())
+        if told["key"] == key:
+            return [
+                Candidate(tuple(each["layers"]), each["divergence"], each["agreement"])
+                for each in told["ranking"]
+            ]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    ranking = rank_candidates(teacher, texts, candidates, precision=precision, tell=tell)
+    content = {"key": key, "ranking": [each.to_json() for each in ranking]}
+    write_atomically(file, json.dumps(content, indent=2).encode())
+    return ranking
+
+
+def _rates(words: str, peak: float, *, has_control: bool) -> tuple[float, ...]:
+    """Return the learning rates to try; beside a control, two by default: it may like another."""
+    if not words:
+        return (peak / 2, peak) if has_control else (peak,)
+    try:
+        rates = tuple(float(word) for word in words.split(","))
+    except ValueError as error:
+        raise RecipeError(
+            f"learning_rates is {words!r}", allowed="numbers such as 1e-4,2e-4"
+        ) from error
+    for rate in rates:
+        require_range("learning_rates", rate, above=0.0, below=1.0)
+    return rates
+
+
+def _require_control(inputs: DistillInputs) -> None:
+    assert inputs.control is not None, "asked for where there is one"
+    require_choice("control", inputs.control, CONTROLS)
+    if inputs.train is None:
+        raise InputError(
+            "a control learns from labels, and there is no --train", cure="give --train"
+        )
+    if inputs.control == "pretrained" and inputs.pretrained is None:
+        raise InputError(
+            "the control starts from the model that the teacher was tuned from, and it is not "
+            "known where that lies",
+            where="--control",
+            cure="name it with --pretrained, or ask for --control tuned",
+        )
+
+
+def _start_of_control(inputs: DistillInputs) -> str | Path:
+    if inputs.control == "tuned":
+        return inputs.teachers[0]
+    assert inputs.pretrained is not None, "checked at the beginning"
+    return inputs.pretrained

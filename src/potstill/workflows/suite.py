@@ -1,0 +1,335 @@
+"""`suite`: tasks x seeds x {teacher, control, student}, each cell run once and stored.
+
+A cell is known by the hash of all that decides it: recipe, data, models. What is stored is not run
+again; what was killed goes on; a changed recipe gives a new cell beside the old one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from potstill.bundle.manifest import fingerprint
+from potstill.bundle.opening import open_model
+from potstill.data.columns import Columns
+from potstill.data.overlap import find_overlap
+from potstill.data.readers import read_rows
+from potstill.data.rows import Rows
+from potstill.errors import RecipeError
+from potstill.files import sha256_of_file, told_in_one_line, write_atomically
+from potstill.recipe import recipe_hash, with_settings
+from potstill.report import Report
+from potstill.runtime.model import load
+from potstill.tasks.classification import Classification
+from potstill.train.progress import Listener, named
+from potstill.workflows.demo import packaged_model
+from potstill.workflows.distill import DistillInputs, DistillRecipe, control_folder, distill
+from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
+from potstill.workflows.suite_file import Suite, SuiteTask, read_suite
+from potstill.workflows.task_rows import labelled_rows
+
+PACKAGED = "packaged"
+KINDS = ("teacher", "student", "control")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteOptions:
+    """How a suite is run."""
+
+    out: Path  # where cells and bundles are kept
+    data: Path | None = None  # what the tasks' files are relative to; None: the suite file's folder
+    only: tuple[str, ...] = ()  # names of tasks; empty: all
+    device: str = "auto"
+    threads: int | None = None
+    listeners: tuple[Listener, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One trained model and its answers to the test rows."""
+
+    task: str
+    kind: str  # teacher, student, control
+    seed: int
+    key: str
+    report: Mapping[str, Any]  # of the verb that trained it
+    predicted: list[int]  # class of each test row
+    targets: list[int]
+    labels: list[str]
+    primary: str
+    notes: Mapping[str, Any]  # overlap of unlabelled and training rows with the test rows
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {name: getattr(self, name) for name in Cell.__dataclass_fields__}
+
+
+def run_suite(path: Path, options: SuiteOptions) -> list[Cell]:
+    """Run what is not stored yet and return all cells, in the suite's order.
+
+    Raises:
+        InputError: the suite file, its data or its models cannot be used.
+        RunError: a training failed; what was done is stored.
+        Stopped: by a signal; resumable.
+    """
+    suite = read_suite(path)
+    tasks = _chosen(suite, options.only)
+    runner = _Runner(suite, options, options.data or path.parent)
+    runner.require_readable(tasks)
+    return [cell for task in tasks for cell in runner.cells_of(task)]
+
+
+def stored_cells(path: Path, options: SuiteOptions) -> tuple[list[Cell], int]:
+    """Return the cells that are stored, without running anything, and how many there should be."""
+    suite = read_suite(path)
+    runner = _Runner(suite, options, options.data or path.parent)
+    tasks = _chosen(suite, options.only)
+    cells = [cell for task in tasks for cell in runner.stored_of(task)]
+    kinds = len(KINDS) - (suite.control == "none")
+    return cells, sum(kinds * len(suite.seeds_of(task)) for task in tasks)
+
+
+class _Runner:
+    """The cells of one suite."""
+
+    def __init__(self, suite: Suite, options: SuiteOptions, data: Path) -> None:
+        self.suite, self.options, self.data = suite, options, data
+        self.pretrained = (
+            packaged_model() if suite.pretrained == PACKAGED else Path(suite.pretrained)
+        )
+
+    def require_readable(self, tasks: list[SuiteTask]) -> None:
+        """Check files and recipes before hours of work."""
+        open_model(self._start)
+        for task in tasks:
+            self._teacher_recipe(task, 0)
+            self._student_recipe(task, 0)
+            rows = labelled_rows(self._file(task.test), _columns(task))
+            Classification.from_rows(rows).metric(task.primary)
+
+    def cells_of(self, task: SuiteTask) -> Iterator[Cell]:
+        """Run the cells of a task, its first seed first: it chooses the learning rates."""
+        first: Cell | None = None
+        for seed in self.suite.seeds_of(task):
+            teacher = self._cell(task, "teacher", seed, self._teacher_key(task, seed), self._tune)
+            yield teacher
+            key = self._student_key(task, seed, first)
+            student = self._cell(task, "student", seed, key, partial(self._cut, first=first))
+            yield student
+            if self.suite.control != "none":
+                yield self._cell(task, "control", seed, key, self._controlled)
+            first = first or student
+
+    def stored_of(self, task: SuiteTask) -> Iterator[Cell]:
+        """Return the cells of a task that are there."""
+        first: Cell | None = None
+        for seed in self.suite.seeds_of(task):
+            keys = {"teacher": self._teacher_key(task, seed)}
+            keys["student"] = keys["control"] = self._student_key(task, seed, first)
+            for kind in KINDS:
+                cell = self._read(task, kind, seed, keys[kind])
+                if cell is None:
+                    return
+                first = first or (cell if kind == "student" else None)
+                yield cell
+
+    def _cell(
+        self,
+        task: SuiteTask,
+        kind: str,
+        seed: int,
+        key: str,
+        work: Callable[[SuiteTask, int, str], tuple[Path, Mapping[str, Any]]],
+    ) -> Cell:
+        stored = self._read(task, kind, seed, key)
+        if stored is not None:
+            return stored
+        bundle, told = work(task, seed, key)
+        test = labelled_rows(self._file(task.test), _columns(task))
+        model = load(bundle, device=self.options.device, threads=self.options.threads)
+        answers = Classification(model.labels)
+        logits_BC = model.engine.run(model.encode(test.column("text")).batch)["logits"]
+        cell = Cell(
+            task=task.name,
+            kind=kind,
+            seed=seed,
+            key=key,
+            report=dict(told),
+            predicted=logits_BC.argmax(axis=-1).tolist(),
+            targets=answers.targets(test).tolist(),
+            labels=list(model.labels),
+            primary=task.primary,
+            notes=self._notes(task, test),
+        )
+        file = self._stored(task, kind, seed, key)
+        with told_in_one_line(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(cell.to_json()).encode())
+        return cell
+
+    def _tune(self, task: SuiteTask, seed: int, key: str) -> tuple[Path, Mapping[str, Any]]:
+        out = self._bundle(task, "teacher", seed, key)
+        inputs = Inputs(
+            model=self._start,
+            train=self._file(task.train),
+            dev=self._file(task.dev),
+            columns=_columns(task),
+        )
+        recipe = self._teacher_recipe(task, seed)
+        return out, self._done_or(
+            out, lambda: finetune(inputs, recipe, out=out, **self._how(task, seed))
+        )
+
+    def _cut(
+        self, task: SuiteTask, seed: int, key: str, *, first: Cell | None
+    ) -> tuple[Path, Mapping[str, Any]]:
+        out = self._bundle(task, "student", seed, key)
+        has_control = self.suite.control != "none"
+        inputs = DistillInputs(
+            teachers=[self._bundle(task, "teacher", seed, self._teacher_key(task, seed))],
+            train=self._file(task.train),
+            dev=self._file(task.dev),
+            unlabelled=self._unlabelled(task),
+            control=self.suite.control if has_control else None,
+            pretrained=self._start if self.suite.control == "pretrained" else None,
+            columns=_columns(task),
+        )
+        recipe = _with_rates(self._student_recipe(task, seed), first)
+        return out, self._done_or(
+            out, lambda: distill(inputs, recipe, out=out, **self._how(task, seed))
+        )
+
+    def _controlled(self, task: SuiteTask, seed: int, key: str) -> tuple[Path, Mapping[str, Any]]:
+        """Return the control that was trained together with the student."""
+        student = self._read(task, "student", seed, key)
+        assert student is not None, "a control is trained with its student"
+        folder = control_folder(self._bundle(task, "student", seed, key))
+        return folder, student.report["control"]
+
+    def _done_or(self, out: Path, work: Callable[[], Report]) -> Mapping[str, Any]:
+        """Return the stored report of a bundle that was finished before the cell was, or work."""
+        file = out.with_name(out.name + ".json")
+        if not file.is_file():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(work().to_json()).encode())
+        told: Mapping[str, Any] = json.loads(file.read_bytes())
+        return {**told, "bundle": out.name}
+
+    def _teacher_recipe(self, task: SuiteTask, seed: int) -> FinetuneRecipe:
+        settings = {**self.suite.teacher, **task.teacher, "primary": task.primary, "seed": seed}
+        return with_settings(FinetuneRecipe(), settings, where=f"task {task.name}, teacher")
+
+    def _student_recipe(self, task: SuiteTask, seed: int) -> DistillRecipe:
+        settings = {**self.suite.student, **task.student, "primary": task.primary, "seed": seed}
+        return with_settings(DistillRecipe(), settings, where=f"task {task.name}, student")
+
+    def _teacher_key(self, task: SuiteTask, seed: int) -> str:
+        return recipe_hash(
+            self._teacher_recipe(task, seed),
+            model=fingerprint(open_model(self._start).path),
+            **self._hashes(task.train, task.dev),
+        )
+
+    def _student_key(self, task: SuiteTask, seed: int, first: Cell | None) -> str:
+        return recipe_hash(
+            self._student_recipe(task, seed),
+            teacher=self._teacher_key(task, seed),
+            control=self.suite.control,
+            rates_of=first.key if first else "",
+            limit=str(task.unlabelled_rows),
+            **self._hashes(task.unlabelled),
+        )
+
+    def _hashes(self, *names: str | None) -> dict[str, str]:
+        return {
+            f"file{number}": sha256_of_file(self._path(name))
+            for number, name in enumerate(names)
+            if name is not None
+        }
+
+    def _notes(self, task: SuiteTask, test: Rows) -> dict[str, Any]:
+        """Count test rows whose text was trained on; nothing is chosen by it."""
+        train = labelled_rows(self._file(task.train), _columns(task))
+        notes = {"test_rows_in_train": find_overlap(train, test).count}
+        free = self._unlabelled(task)
+        if free is not None:
+            notes["test_rows_in_unlabelled"] = find_overlap(free, test).count
+        return notes
+
+    def _unlabelled(self, task: SuiteTask) -> Rows | None:
+        if task.unlabelled is None:
+            return None
+        return read_rows(self._file(task.unlabelled), limit=task.unlabelled_rows)
+
+    def _how(self, task: SuiteTask, seed: int) -> dict[str, Any]:
+        told = f"{task.name}, seed {seed}"
+        return {
+            "device": self.options.device,
+            "threads": self.options.threads,
+            "listeners": tuple(named(listener, told) for listener in self.options.listeners),
+        }
+
+    @property
+    def _start(self) -> str | Path:
+        is_hub = self.suite.pretrained.startswith("hub:")
+        return self.suite.pretrained if is_hub else self.pretrained
+
+    def _file(self, name: str | None) -> str | None:
+        return None if name is None else str(self._path(name))
+
+    def _path(self, name: str) -> Path:
+        path = self.data / name
+        if not path.is_file():
+            raise RecipeError(
+                "no such file of rows", where=str(path), cure="name the data's folder with --data"
+            )
+        return path
+
+    def _bundle(self, task: SuiteTask, kind: str, seed: int, key: str) -> Path:
+        return self.options.out / "bundles" / f"{task.name}-{seed}-{kind}-{key}"
+
+    def _stored(self, task: SuiteTask, kind: str, seed: int, key: str) -> Path:
+        return self.options.out / "cells" / f"{task.name}-{seed}-{kind}-{key}.json"
+
+    def _read(self, task: SuiteTask, kind: str, seed: int, key: str) -> Cell | None:
+        file = self._stored(task, kind, seed, key)
+        return Cell(**json.loads(file.read_bytes())) if file.is_file() else None
+
+
+def _with_rates(recipe: DistillRecipe, first: Cell | None) -> DistillRecipe:
+    """Return the recipe with the learning rates that the first seed chose on its dev rows."""
+    if first is None:
+        return recipe
+    control = first.report.get("control", {}).get("learning_rate", "")
+    return with_settings(
+        recipe,
+        {
+            "learning_rates": f"{first.report['learning_rate']:g}",
+            "control_learning_rates": f"{control:g}" if control else "",
+        },
+    )
+
+
+def _chosen(suite: Suite, only: tuple[str, ...]) -> list[SuiteTask]:
+    names = [task.name for task in suite.tasks]
+    for name in only:
+        if name not in names:
+            raise RecipeError(
+                f"there is no task {name!r}", where="--only", allowed=", ".join(names)
+            )
+    return [task for task in suite.tasks if not only or task.name in only]
+
+
+def _columns(task: SuiteTask) -> Columns:
+    return Columns(text=task.text_column, label=task.label_column)
+
+
+def majority(targets: list[int]) -> np.ndarray:
+    """Return the answer that is always the most frequent class, (B,)."""
+    return np.full(len(targets), np.bincount(targets).argmax())

@@ -1,0 +1,43 @@
+"""Memory is counted in bytes, and a peak stays until it is forgotten."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from potstill.measure import memory
+
+BLOCK = 64 * 2**20
+
+
+def test_what_is_held_is_never_more_than_the_peak():
+    held = memory.resident_bytes()
+    assert 10 * 2**20 < held <= memory.peak_bytes()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux forgets a peak")
+def test_a_peak_stays_after_the_block_is_gone_until_it_is_forgotten():
+    memory.forget_peak()
+    before = memory.peak_bytes()
+    block = np.ones(BLOCK, dtype=np.uint8)
+    del block
+    assert memory.peak_bytes() - before > BLOCK // 2
+    assert memory.resident_bytes() - before < BLOCK // 2
+    memory.forget_peak()
+    assert memory.peak_bytes() - before < BLOCK // 2
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("darwin", 3000), ("linux", 3_072_000)])
+def test_macos_counts_bytes_and_all_others_kibibytes(platform: str, expected: int):
+    assert memory.bytes_of_usage(3000, platform) == expected
+
+
+def test_where_the_system_tells_only_a_peak_that_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+):
+    monkeypatch.setattr(memory, "_STATUS", tmp_path / "absent")
+    monkeypatch.setattr(memory, "_CLEAR", tmp_path / "absent" / "too")
+    memory.forget_peak()
+    assert memory.resident_bytes() == memory.peak_bytes() > 10 * 2**20
