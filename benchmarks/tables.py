@@ -131,6 +131,33 @@ def parity(result: Result) -> str:
     )
 
 
+def compare_sizes(result: Result) -> str:
+    rows = [
+        [
+            model["name"],
+            f"{model['parameters']:,}",
+            f"{model['size_bytes'] / 1e6:,.0f}",
+            f"{model['peak_memory_bytes'] / 1e6:,.0f}",
+            " / ".join(f"{model['latency_ms'][rank]:.1f}" for rank in ("p50", "p95", "p99")),
+            f"{model['texts_per_second']:,.1f}",
+            f"{model['tokens_per_second']:,.0f}",
+            f"{model['speedup']:.2f}",
+        ]
+        for model in result["models"]
+    ]
+    header = [
+        "model",
+        "parameters",
+        "weights (MB)",
+        "peak memory (MB)",
+        "one text, p50 / p95 / p99 (ms)",
+        "texts/s",
+        "real tokens/s",
+        f"times the speed of {result['baseline']}",
+    ]
+    return table(header, rows)
+
+
 _SECONDS = ("build_seconds", "save_seconds", "load_seconds")
 
 RENDERERS: dict[str, Callable[[Result], str]] = {
@@ -139,6 +166,7 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "heads": heads,
     "kills": kills,
     "parity": parity,
+    "compare_sizes": compare_sizes,
 }
 
 

@@ -14,18 +14,31 @@ from potstill.version import __version__
 if TYPE_CHECKING:
     from potstill.report import Report
     from potstill.runtime.model import Model, load
-    from potstill.verbs import compare, finetune, info
+    from potstill.verbs import compare, distill, finetune, info, shrink
 
 _HOMES = {
     "Model": "potstill.runtime.model",
     "Report": "potstill.report",
     "compare": "potstill.verbs",
+    "distill": "potstill.verbs",
     "finetune": "potstill.verbs",
     "info": "potstill.verbs",
     "load": "potstill.runtime.model",
+    "shrink": "potstill.verbs",
 }
 
-__all__ = ["Model", "PotstillError", "Report", "__version__", "compare", "finetune", "info", "load"]
+__all__ = [
+    "Model",
+    "PotstillError",
+    "Report",
+    "__version__",
+    "compare",
+    "distill",
+    "finetune",
+    "info",
+    "load",
+    "shrink",
+]
 
 
 def __getattr__(name: str) -> Any:

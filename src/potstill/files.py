@@ -60,12 +60,23 @@ def folder_whole_or_absent(target: Path) -> Iterator[Path]:
                 if file.is_file():
                     flush_file(file)
             flush_folder(staging)
-            if target.exists():
-                target.rmdir()
-            staging.rename(target)
+            move_into_place(staging, target)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
+
+
+def move_into_place(staged: Path, target: Path) -> None:
+    """Rename a whole folder to `target` on the same disk; an empty `target` is replaced.
+
+    Raises:
+        OutputError: `target` is not empty any more, or cannot be written.
+    """
+    require_free(target)
+    with told_in_one_line(target):
+        if target.exists():
+            target.rmdir()
+        staged.rename(target)
         flush_folder(target.parent)
 
 

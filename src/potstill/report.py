@@ -37,6 +37,7 @@ class Report:
     seconds: float = 0.0
     steps: int = 0
     warnings: list[str] = field(default_factory=list)
+    gate: Mapping[str, Any] | None = None  # outcome, floor, value, low, high; None: no gate
     details: Mapping[str, Any] = field(default_factory=dict)  # more keys of the JSON answer
 
     def load(self, **options: Any) -> Model:
@@ -54,7 +55,12 @@ class Report:
             "metrics": {name: measured.to_json() for name, measured in self.metrics.items()},
             "seconds": round(self.seconds, 3),
             "steps": self.steps,
-            "gate": None,
+            "gate": None if self.gate is None else dict(self.gate),
             "warnings": self.warnings,
-            **self.details,
+            **{name: _plain(value) for name, value in self.details.items()},
         }
+
+
+def _plain(value: Any) -> Any:
+    """Return a detail as plain values; one that is a report of its own knows how."""
+    return value.to_json() if hasattr(value, "to_json") else value

@@ -105,3 +105,117 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
         model=model, train=train, dev=dev, allow_pickle=allow_pickle, columns=Columns(**columns)
     )
     return run_finetune(inputs, recipe, out=Path(out), device=device, threads=threads)
+
+
+def distill(  # noqa: PLR0913 - the choices of one run, all by name
+    teacher: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    train: Any = None,
+    dev: Any = None,
+    unlabelled: Any = None,
+    control: str | None = None,
+    pretrained: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    allow_pickle: bool = False,
+    **settings: Any,
+) -> Report:
+    """Cut a student out of a tuned teacher, teach it and write it as a bundle.
+
+    Args:
+        teacher: a tuned model; of several the first is cut, and their answers are averaged.
+        out: the folder to write; must be absent or empty.
+        train: labelled rows; may be left out where `unlabelled` is given.
+        dev: rows for choosing the best weights; None: carved from the training rows.
+        unlabelled: texts of the same kind, of which the teacher speaks.
+        control: "pretrained" or "tuned": also train a control, written to `<out>-control`.
+        pretrained: the model that the teacher was tuned from, for the control.
+        device: auto, cpu, cuda, mps.
+        threads: of the processor; None: what affinity and quota allow.
+        allow_pickle: convert a model of pickles once, in a child process.
+        **settings: fields of `DistillRecipe` (layers, choose, keep, temperature, epochs, …), and
+            `text_column`, `label_column`.
+
+    Raises:
+        PotstillError: in one line, see `potstill.errors`.
+    """
+    require_torch("distilling")
+    from potstill.data.columns import Columns
+    from potstill.workflows.distill import DistillInputs, DistillRecipe
+    from potstill.workflows.distill import distill as run_distill
+
+    columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
+    recipe = with_settings(DistillRecipe(), settings, where="potstill.distill")
+    inputs = DistillInputs(
+        teachers=[teacher] if isinstance(teacher, str | Path) else list(teacher),
+        train=train,
+        dev=dev,
+        unlabelled=unlabelled,
+        control=control,
+        pretrained=pretrained,
+        allow_pickle=allow_pickle,
+        columns=Columns(**columns),
+    )
+    return run_distill(inputs, recipe, out=Path(out), device=device, threads=threads)
+
+
+def shrink(  # noqa: PLR0913 - the choices of one run, all by name
+    teacher: str | Path,
+    train: Any,
+    test: Any,
+    out: str | Path,
+    *,
+    dev: Any = None,
+    unlabelled: Any = None,
+    control: bool = False,
+    pretrained: str | Path | None = None,
+    floor: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    allow_pickle: bool = False,
+    **settings: Any,
+) -> Report:
+    """Tune the teacher if it has no head, search layers, distil, compare, write all of it.
+
+    Args:
+        teacher: a tuned model, or a pre-trained one.
+        train: labelled rows.
+        test: rows of the proof, read once, after the last choice.
+        out: the folder to write; must be absent or empty.
+        dev: rows for every choice; None: carved from the training rows.
+        unlabelled: texts of the same kind, of which the teacher speaks.
+        control: also train the control, written to `<out>-control`.
+        pretrained: the model that a tuned teacher was tuned from, for the control.
+        floor: least retention; `report.gate` tells whether it holds.
+        device: auto, cpu, cuda, mps.
+        threads: of the processor; None: what affinity and quota allow.
+        allow_pickle: convert a model of pickles once, in a child process.
+        **settings: fields of `DistillRecipe`; of the teacher's `FinetuneRecipe` in a dict
+            `teacher_settings`; and `text_column`, `label_column`.
+
+    Raises:
+        PotstillError: in one line, see `potstill.errors`.
+    """
+    require_torch("shrinking")
+    from potstill.data.columns import Columns
+    from potstill.workflows.shrink import Run, ShrinkInputs, shrink_recipe
+    from potstill.workflows.shrink import shrink as run_shrink
+
+    columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
+    of_teacher = settings.pop("teacher_settings", {})
+    named = {f"teacher.{name}": value for name, value in of_teacher.items()}
+    inputs = ShrinkInputs(
+        teacher=teacher,
+        train=train,
+        test=test,
+        dev=dev,
+        unlabelled=unlabelled,
+        control=control,
+        pretrained=pretrained,
+        floor=floor,
+        allow_pickle=allow_pickle,
+        columns=Columns(**columns),
+    )
+    recipe = shrink_recipe({**settings, **named}, where="potstill.shrink")
+    return run_shrink(inputs, recipe, out=Path(out), run=Run(device=device, threads=threads))

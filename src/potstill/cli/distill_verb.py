@@ -18,29 +18,17 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     *,
     train: Annotated[str | None, typer.Option(help="Labelled rows.")] = None,
     dev: flags.Dev = None,
-    unlabelled: Annotated[
-        str | None, typer.Option(help="Texts of the same kind, for the teacher to label.")
-    ] = None,
-    layers: Annotated[
-        int | None, typer.Option(help="Layers of the student; default: half.", min=1)
-    ] = None,
-    choose: Annotated[
-        str | None, typer.Option(help="Which layers: even, distilbert, bottom, top, search.")
-    ] = None,
-    keep: Annotated[
-        str | None, typer.Option(help="Teacher layers by number, from 0: 0,2,4.")
-    ] = None,
-    architecture: Annotated[
-        str | None, typer.Option(help="Of the student: auto, teacher, distilbert.")
-    ] = None,
+    unlabelled: flags.Unlabelled = None,
+    layers: flags.Layers = None,
+    choose: flags.Choose = None,
+    keep: flags.Keep = None,
+    architecture: flags.Architecture = None,
     control: Annotated[
         str | None,
         typer.Option(help="Train a control too: pretrained, or tuned (the ablation)."),
     ] = None,
-    pretrained: Annotated[
-        str | None, typer.Option(help="Model that the teacher was tuned from, for --control.")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the soft targets; above 0.")] = None,
+    pretrained: flags.Pretrained = None,
+    temperature: flags.Temperature = None,
     primary: flags.Primary = None,
     epochs: flags.Epochs = None,
     learning_rate: flags.LearningRate = None,
@@ -62,7 +50,6 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     require_torch("distilling")
     from potstill.cli.progress import is_main_process, progress_listener
     from potstill.cli.recipes import asked_recipe
-    from potstill.cli.render import print_json
     from potstill.cli.render_training import print_distillation
     from potstill.data.columns import Columns
     from potstill.workflows.distill import DistillInputs, DistillRecipe, named_recipe
@@ -94,9 +81,5 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     )
     listeners = (progress_listener(),)
     report = run(inputs, asked, out=out, device=device, threads=threads, listeners=listeners)
-    if not is_main_process():
-        return
-    if json:
-        print_json(report.to_json())
-    else:
-        print_distillation(report)
+    if is_main_process():
+        print_distillation(report, as_json=json)

@@ -41,3 +41,25 @@ Primary = Annotated[
 ]
 TextColumn = Annotated[str, typer.Option(help="Column of the text.")]
 LabelColumn = Annotated[str, typer.Option(help="Column of the label.")]
+Unlabelled = Annotated[
+    str | None, typer.Option(help="Texts of the same kind, for the teacher to label.")
+]
+Layers = Annotated[int | None, typer.Option(help="Layers of the student; default: half.", min=1)]
+Choose = Annotated[
+    str | None, typer.Option(help="Which layers: even, distilbert, bottom, top, search.")
+]
+Keep = Annotated[str | None, typer.Option(help="Teacher layers by number, from 0: 0,2,4.")]
+Pretrained = Annotated[
+    str | None, typer.Option(help="Model that the teacher was tuned from, for --control.")
+]
+Architecture = Annotated[
+    str | None, typer.Option(help="Of the student: auto, teacher, distilbert.")
+]
+Temperature = Annotated[float | None, typer.Option(help="Of the soft targets; above 0.")]
+Test = Annotated[str, typer.Option("--test", help="Rows of the proof, read once at the end.")]
+Floor = Annotated[
+    float | None, typer.Option(help="Least retention, such as 0.97; not met: status 3.")
+]
+Accept = Annotated[
+    str | None, typer.Option(help="point: an undecided floor is met by the value alone.")
+]

@@ -11,7 +11,16 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from potstill.cli import demo_verb, embed_verb, finetune_verb, info_verb
+from potstill.cli import (
+    compare_verb,
+    demo_verb,
+    distill_verb,
+    embed_verb,
+    finetune_verb,
+    info_verb,
+    shrink_verb,
+    suite_verb,
+)
 from potstill.cli.render import flush_answer, print_error, print_line
 from potstill.errors import InputError, PotstillError, Stopped
 from potstill.version import __version__
@@ -25,8 +34,12 @@ app = typer.Typer(
 # A verb's module holds flags only; what the verb needs is imported when it is called.
 app.command("info", help="Show what a model folder holds.")(info_verb.info)
 app.command("finetune", help="Make a task model from a pre-trained one.")(finetune_verb.finetune)
+app.command("compare", help="Measure models side by side.")(compare_verb.compare)
+app.command("distill", help="Make a small model of a tuned teacher.")(distill_verb.distill)
+app.command("shrink", help="Tune, distil, compare and write, in one command.")(shrink_verb.shrink)
+app.command("suite", help="Measure retention over tasks and seeds.")(suite_verb.suite)
 app.command("embed", help="Turn texts into vectors.")(embed_verb.embed)
-app.command("demo", help="Show potstill at work on the packaged model.")(demo_verb.demo)
+app.command("demo", help="Shrink the packaged model on example data, in minutes.")(demo_verb.demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

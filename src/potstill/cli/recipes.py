@@ -42,8 +42,16 @@ def asked_recipe(
         is_file = recipe.endswith(".toml") or Path(recipe).is_file()
         found = settings_from_toml(Path(recipe)) if is_file else named(recipe)
         asked = with_settings(asked, found, where=recipe if is_file else "--recipe")
+    return with_settings(asked, asked_settings(flagged, words), where="the flags")
+
+
+def asked_settings(flagged: Mapping[str, Any], words: list[str] | None) -> dict[str, Any]:
+    """Return the settings of flags and --set together.
+
+    Raises:
+        RecipeError: a setting that is asked for twice.
+    """
     given = {name: value for name, value in flagged.items() if value is not None}
     extra = settings_from_words(words or [])
     require_no_clash(given, extra)
-    asked = with_settings(asked, given, where="the flags")
-    return with_settings(asked, extra)
+    return {**given, **extra}

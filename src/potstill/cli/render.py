@@ -105,21 +105,6 @@ def print_report(report: Report) -> None:
     print_warnings(report.warnings)
 
 
-def print_demo(shown: Mapping[str, Any]) -> None:
-    """Print the demo: the model, the sentences and their similarities."""
-    print_info(shown["info"])
-    sentences = shown["sentences"]
-    header = ["", *[str(number) for number in range(1, len(sentences) + 1)]]
-    rows = [
-        [f"{number} {sentence}", *[f"{value:.2f}" for value in values]]
-        for number, (sentence, values) in enumerate(
-            zip(sentences, shown["similarities"], strict=True), start=1
-        )
-    ]
-    print_table(header, rows, title="cosine similarity")
-    print_line("Next: potstill finetune --help")
-
-
 def print_facts(facts: Mapping[str, Any], *, title: str | None = None) -> None:
     """Print names and values, one pair a line."""
     print_table(["", ""], [[name, _in_words(value)] for name, value in facts.items()], title=title)

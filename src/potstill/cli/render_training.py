@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from potstill.cli.render import print_report, print_table
+from potstill.cli.render import (
+    print_facts,
+    print_json,
+    print_line,
+    print_report,
+    print_table,
+    print_warnings,
+)
+from potstill.cli.render_comparison import print_comparison
+from potstill.errors import GateNotMet
+from potstill.metrics.gate import Gate
 from potstill.report import Report
 
+_RANKED_SHOWN = 5
 
-def print_distillation(report: Report) -> None:
+
+def print_distillation(report: Report, *, as_json: bool) -> None:
     """Print the student, how it began, the ranking of layers, and the control beside it."""
+    if as_json:
+        print_json(report.to_json())
+        return
     details = report.details
     if details["search"]:
         print_search(details["search"])
@@ -18,6 +33,56 @@ def print_distillation(report: Report) -> None:
     if "control" in details:
         _print_control(report, details["control"])
     print_report(report)
+
+
+def print_plan(steps: Iterable[str]) -> None:
+    """Print what would be done, a step a line."""
+    for step in steps:
+        print_line(step)
+
+
+def print_shrink(report: Report, *, as_json: bool) -> None:
+    """Print the comparison, where everything lies, and what to do next."""
+    if as_json:
+        print_json(report.to_json())
+        return
+    details = report.details
+    if details["search"]:
+        print_search(details["search"][:_RANKED_SHOWN])
+    print_comparison(details["comparison"])
+    facts = {
+        "bundle": str(report.bundle),
+        "teacher": details["teacher"],
+        "report": details["report"],
+        "layers kept": " ".join(map(str, details["layers_kept"])),
+        "fingerprint": report.fingerprint,
+    }
+    print_facts(facts)
+    if report.gate is not None:
+        print_line(_gate_of(report).describe())
+    print_warnings(report.warnings)
+    print_line(f"Next: potstill predict {report.bundle} 'your text'")
+    print_line(f"      potstill info {report.bundle}")
+
+
+def require_gate(report: Report, *, accept: str | None) -> None:
+    """Check the floor, where one was asked for.
+
+    Raises:
+        GateNotMet: it fails, or it is undecided and the value alone was not accepted.
+    """
+    if report.gate is None:
+        return
+    gate = _gate_of(report)
+    is_met = gate.outcome == "holds" or (
+        gate.outcome == "undecided" and accept == "point" and gate.value >= gate.floor
+    )
+    if not is_met:
+        raise GateNotMet(
+            gate.describe(),
+            where=str(report.bundle),
+            cure="give more test rows, more unlabelled text or more layers; the bundle stays",
+        )
 
 
 def print_search(ranking: list[dict[str, Any]]) -> None:
@@ -31,6 +96,11 @@ def print_search(ranking: list[dict[str, Any]]) -> None:
         for candidate in ranking
     ]
     print_table(["layers", "KL of a linear fit", "agreement"], rows, title="layer search")
+
+
+def _gate_of(report: Report) -> Gate:
+    assert report.gate is not None, "asked for where there is one"
+    return Gate(**report.gate)
 
 
 def _print_start(details: Mapping[str, Any]) -> None:

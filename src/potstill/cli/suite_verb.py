@@ -10,7 +10,7 @@ import typer
 from potstill.cli import flags
 
 
-def suite(
+def suite(  # noqa: PLR0913 - a verb's flags are its parameters
     file: Annotated[Path, typer.Argument(help="Tasks, seeds and settings: TOML.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of cells and bundles; goes on there.")],
     *,

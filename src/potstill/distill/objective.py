@@ -68,10 +68,7 @@ class DistillObjective:
 
     def __post_init__(self) -> None:
         """Refuse an objective without a term."""
-        if not self.weights:
-            raise RecipeError(
-                "all losses have weight 0", cure="--set soft_targets=0.9 --set hard_labels=0.1"
-            )
+        require_terms(self.term_weights)
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -149,6 +146,18 @@ class DistillObjective:
             for own_ND, its_ND in zip(ours, targets, strict=True)
         ]
         return torch.stack(losses).mean(dim=0)
+
+
+def require_terms(weights: Mapping[str, float]) -> None:
+    """Check that there is something to learn from.
+
+    Raises:
+        RecipeError: every term has weight 0.
+    """
+    if not any(weights.values()):
+        raise RecipeError(
+            "all losses have weight 0", cure="--set soft_targets=0.9 --set hard_labels=0.1"
+        )
 
 
 def needed_states(

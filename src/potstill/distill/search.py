@@ -22,6 +22,7 @@ from torch import Tensor
 
 from potstill.distill.layers import CHOICES, Kept
 from potstill.distill.signals import Tell
+from potstill.errors import DataError
 from potstill.models.heads import mean_of_texts
 from potstill.models.layout import TextLayout, arrange
 from potstill.models.precision import DTYPES, Precision
@@ -33,7 +34,7 @@ from potstill.text.ragged import RaggedBatch
 Floats = NDArray[np.floating[Any]]
 
 MOST_CANDIDATES = 20
-MOST_TEXTS = 2_000
+FEWEST_TEXTS, MOST_TEXTS = 12, 2_000
 _BATCH_TOKENS = 4_096
 _RIDGE = 1e-2  # of the mean square of the features
 
@@ -72,6 +73,20 @@ def candidate_sets(
     return list(chosen)
 
 
+def require_enough_texts(texts: RaggedBatch) -> None:
+    """Check that there are texts to rank by.
+
+    Raises:
+        DataError: too few of them.
+    """
+    if len(texts) < FEWEST_TEXTS:
+        raise DataError(
+            f"{len(texts)} training texts are too few to search layers with",
+            allowed=f"{FEWEST_TEXTS} or more",
+            cure="name the layers with --keep, or a way to choose them with --choose even",
+        )
+
+
 def rank_candidates(
     teacher: TaskModel,
     texts: RaggedBatch,
@@ -84,7 +99,7 @@ def rank_candidates(
 
     Args:
         teacher: with a classification head.
-        texts: at most `MOST_TEXTS` are of use; a dozen at least.
+        texts: `FEWEST_TEXTS` at least; more than `MOST_TEXTS` are of no use.
         candidates: sets of layers.
         precision: of the forward passes.
         tell: called with the texts done and the texts of all.

@@ -32,12 +32,9 @@ CONTROLS = ("pretrained", "tuned")
 
 
 def train_control(run: StudentRun, start: ModelFolder, steps: int, out: Path, kind: str) -> Report:
-    """Train the control of a student that took `steps` optimizer steps, and write its bundle.
-
-    Raises:
-        ModelError: the model to start from is of another shape than the teacher.
-    """
-    _require_same_shape(run, start)
+    """Train the control of a student that took `steps` optimizer steps, and write its bundle."""
+    run = replace(run, start=fingerprint(start.path))
+    name = "control" if kind == "pretrained" else "ablation"
     labelled = run.data.labelled
 
     def build() -> TaskModel:
@@ -54,7 +51,7 @@ def train_control(run: StudentRun, start: ModelFolder, steps: int, out: Path, ki
     epochs = steps / steps_per_epoch
     trained = best_of_rates(
         run,
-        "control" if kind == "pretrained" else "ablation",
+        name,
         build=build,
         objective_of=objective_of,
         recipe=replace(run.recipe, epochs=epochs, scores_per_epoch=_scores(run, epochs)),
@@ -65,7 +62,7 @@ def train_control(run: StudentRun, start: ModelFolder, steps: int, out: Path, ki
         "verb": "distill --control" if kind == "pretrained" else "distill --control tuned",
         "layers_kept": list(run.kept),
         "model": start.path.name,
-        "model_fingerprint": fingerprint(start.path),
+        "model_fingerprint": run.start,
     }
     return write_trained(run, trained, out, lineage=lineage, details={"control": kind})
 
@@ -76,12 +73,17 @@ def _scores(run: StudentRun, epochs: float) -> int:
     return max(1, round(scores / epochs))
 
 
-def _require_same_shape(run: StudentRun, start: ModelFolder) -> None:
-    ours, theirs = start.config, run.teachers[0].config
+def require_same_shape(start: ModelFolder, teacher: ModelFolder) -> None:
+    """Check that a control can start from this model.
+
+    Raises:
+        ModelError: it is of another shape than the teacher.
+    """
     for name in ("family", "layers", "hidden_size", "vocabulary_size"):
-        if getattr(ours, name) != getattr(theirs, name):
+        ours, theirs = getattr(start.config, name), getattr(teacher.config, name)
+        if ours != theirs:
             raise ModelError(
-                f"its {name} is {getattr(ours, name)}, the teacher's {getattr(theirs, name)}",
+                f"its {name} is {ours}, the teacher's {theirs}",
                 where=str(start.path),
                 allowed="the model that the teacher was tuned from",
             )

@@ -17,17 +17,30 @@ from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
 from potstill.distill.layer_map import EVEN, layer_map_from_words
 from potstill.distill.layers import CHOICES, Kept, choose_layers, layers_from_words
-from potstill.distill.objective import COSINE, HARD, RELATIONS, SOFT, SQUARED
+from potstill.distill.objective import (
+    COSINE,
+    HARD,
+    RELATIONS,
+    SOFT,
+    SQUARED,
+    require_terms,
+)
 from potstill.distill.search import (
     MOST_TEXTS,
     Candidate,
     candidate_sets,
     rank_candidates,
+    require_enough_texts,
 )
 from potstill.distill.signals import Tell
 from potstill.distill.student import ARCHITECTURES, student_config
 from potstill.errors import InputError, RecipeError
-from potstill.files import require_free, told_in_one_line, write_atomically
+from potstill.files import (
+    move_into_place,
+    require_free,
+    told_in_one_line,
+    write_atomically,
+)
 from potstill.hardware import usable_threads
 from potstill.models.precision import Precision, resolve_precision
 from potstill.models.task_model import TaskModel
@@ -37,14 +50,15 @@ from potstill.text.ragged import RaggedBatch
 from potstill.train.automatic import settle
 from potstill.train.progress import Listener, counting
 from potstill.train.world import World, join_world, leave_world
-from potstill.workflows.control import CONTROLS, train_control
+from potstill.workflows.control import CONTROLS, require_same_shape, train_control
 from potstill.workflows.student_run import StudentRun, teachers_of, train_student
 from potstill.workflows.task_rows import own_device, run_folder
-from potstill.workflows.transfer_set import TransferSet, read_transfer_set
+from potstill.workflows.transfer_set import read_transfer_set
 
 SEARCH = "search"
 SIGNALS = ("stored", "live")
 _TEXTS_SEEN = 60_000  # of all epochs together, where the recipe leaves epochs open
+_STAGED = "bundle"  # inside the run's folder
 _RATE_FACTOR = 2.0  # a student with soft targets bears twice a teacher's learning rate
 
 
@@ -187,6 +201,11 @@ def _distill(
     folders = [open_model(name, allow_pickle=inputs.allow_pickle) for name in inputs.teachers]
     for folder in folders:
         require_task_head(folder)
+    require_terms(recipe.term_weights)
+    start = None
+    if inputs.control is not None:
+        start = open_model(_start_of_control(inputs), allow_pickle=inputs.allow_pickle)
+        require_same_shape(start, folders[0])
     data = read_transfer_set(
         folders,
         train=inputs.train,
@@ -202,42 +221,64 @@ def _distill(
         texts_seen=_TEXTS_SEEN,
         rate_factor=_RATE_FACTOR,
     )
-    state = run_folder(out)
-    if world.is_main:
-        with told_in_one_line(state):
-            state.mkdir(parents=True, exist_ok=True)
     teachers = [model.to(device) for model in teachers_of(folders)]
-    kept, ranking = _layers(
-        recipe, teachers[0], data, state, fingerprint(folders[0].path), precision, world, listeners
-    )
-    has_control = inputs.control is not None
+    depth = teachers[0].config.layers
+    layers, kept = _layers_asked(recipe, depth)
     run = StudentRun(
         recipe=recipe,
-        folder=state,
+        folder=run_folder(out),
         data=data,
         teacher_folders=folders,
         teachers=teachers,
-        kept=kept,
-        config=student_config(teachers[0].config, len(kept), architecture=recipe.architecture),
+        kept=kept or (),
+        config=student_config(teachers[0].config, layers, architecture=recipe.architecture),
         layer_map=layer_map_from_words(
-            recipe.layer_map, student_layers=len(kept), teacher_layers=teachers[0].config.layers
+            recipe.layer_map, student_layers=layers, teacher_layers=depth
         ),
-        rates=_rates(recipe.learning_rates, recipe.learning_rate, has_control=has_control),
+        rates=_rates(recipe.learning_rates, recipe.learning_rate, has_control=start is not None),
         precision=precision,
         device=device,
         world=world,
         listeners=listeners,
     )
-    report = train_student(run, out, search=ranking)
-    if inputs.control is not None:
-        start = open_model(_start_of_control(inputs), allow_pickle=inputs.allow_pickle)
-        if recipe.control_learning_rates:
-            run = replace(run, rates=_rates(recipe.control_learning_rates, 1.0, has_control=True))
-        control = train_control(run, start, report.steps, control_folder(out), inputs.control)
-        report = replace(report, details={**report.details, "control": control.to_json()})
+    data.task.metric(run.primary)
+    if kept is None:
+        require_enough_texts(data.texts[0])
+    return _work(run, out, start, inputs.control or "")
+
+
+def _work(run: StudentRun, out: Path, start: ModelFolder | None, control: str) -> Report:
+    """Train what was asked for; both bundles are put in their places when the last one stands."""
+    if run.world.is_main:
+        with told_in_one_line(run.folder):
+            run.folder.mkdir(parents=True, exist_ok=True)
+    ranking: list[Candidate] = []
+    if not run.kept:
+        kept, ranking = _searched(run)
+        run = replace(run, kept=kept)
+    staged = run.folder / _STAGED
+    report = train_student(run, _removed(staged, run.world), search=ranking)
+    if start is not None:
+        if run.recipe.control_learning_rates:
+            rates = _rates(run.recipe.control_learning_rates, 1.0, has_control=True)
+            run = replace(run, rates=rates)
+        staged_control = _removed(control_folder(staged), run.world)
+        found = train_control(run, start, report.steps, staged_control, control)
+        found = replace(found, bundle=control_folder(out))
+        report = replace(report, details={**report.details, "control": found.to_json()})
+        if run.world.is_main:
+            move_into_place(staged_control, control_folder(out))
+    if run.world.is_main:
+        move_into_place(staged, out)
+        shutil.rmtree(run.folder, ignore_errors=True)
+    return replace(report, bundle=out)
+
+
+def _removed(leftover: Path, world: World) -> Path:
+    """Return the place of a staged bundle, without the one of an interrupted run."""
     if world.is_main:
-        shutil.rmtree(state, ignore_errors=True)
-    return report
+        shutil.rmtree(leftover, ignore_errors=True)
+    return leftover
 
 
 def require_task_head(folder: ModelFolder) -> None:
@@ -259,18 +300,8 @@ def require_task_head(folder: ModelFolder) -> None:
     )
 
 
-def _layers(  # noqa: PLR0913 - what decides the layers
-    recipe: DistillRecipe,
-    teacher: TaskModel,
-    data: TransferSet,
-    folder: Path,
-    teacher_fingerprint: str,
-    precision: Precision,
-    world: World,
-    listeners: tuple[Listener, ...],
-) -> tuple[Kept, list[Candidate]]:
-    """Return the layers kept, and the ranking where they were searched for."""
-    depth = teacher.config.layers
+def _layers_asked(recipe: DistillRecipe, depth: int) -> tuple[int, Kept | None]:
+    """Return how many layers the student has, and which; None: they are to be searched for."""
     if recipe.keep:
         kept = layers_from_words(recipe.keep, teacher_layers=depth)
         if recipe.layers not in (0, len(kept)):
@@ -278,19 +309,29 @@ def _layers(  # noqa: PLR0913 - what decides the layers
                 f"--layers {recipe.layers} and --keep {recipe.keep} do not fit together",
                 cure="leave --layers out",
             )
-        return kept, []
+        return len(kept), kept
     layers = recipe.layers or max(1, depth // 2)
-    if recipe.choose != SEARCH:
-        return choose_layers(depth, layers, choice=recipe.choose), []
-    choose_layers(depth, layers, choice="even")  # refuses a student deeper than its teacher
-    texts = data.search_texts(MOST_TEXTS)
-    key = recipe_hash(recipe, rows=data.identity, teacher=teacher_fingerprint)
-    tell = counting(listeners, "layer search")
-    ranking = searched_layers(
-        teacher, texts, layers, precision, folder / "search.json", key=key, tell=tell
-    )
-    chosen = world.from_main(list(ranking[0].kept), next(teacher.parameters()).device)
-    return tuple(chosen), ranking
+    is_searched = recipe.choose == SEARCH
+    kept = choose_layers(depth, layers, choice=EVEN if is_searched else recipe.choose)
+    return layers, None if is_searched else kept
+
+
+def _searched(run: StudentRun) -> tuple[Kept, list[Candidate]]:
+    """Return the layers to keep, found by the main process, and there their ranking."""
+    ranking: list[Candidate] = []
+    if run.world.is_main:
+        teacher = fingerprint(run.teacher_folders[0].path)
+        ranking = searched_layers(
+            run.teachers[0],
+            run.data.search_texts(MOST_TEXTS),
+            run.config.layers,
+            run.precision,
+            run.folder / "search.json",
+            key=recipe_hash(run.recipe, rows=run.data.identity, teacher=teacher),
+            tell=counting(run.listeners, "layer search"),
+        )
+    best = list(ranking[0].kept) if ranking else None
+    return tuple(run.world.from_main(best, run.device)), ranking
 
 
 def searched_layers(  # noqa: PLR0913 - what decides a ranking, and where it is kept

@@ -61,6 +61,7 @@ class StudentRun:
     device: torch.device
     world: World
     listeners: tuple[Listener, ...]
+    start: str = ""  # fingerprint of what a control begins from; the student begins from a teacher
 
     @property
     def primary(self) -> str:
@@ -79,6 +80,7 @@ class StudentRun:
             "teachers": ",".join(fingerprint(folder.path) for folder in self.teacher_folders),
             "rows": self.data.identity,
             "kept": str(self.kept),
+            **({"start": self.start} if self.start else {}),
         }
 
 

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
@@ -328,8 +326,3 @@ def _chosen(suite: Suite, only: tuple[str, ...]) -> list[SuiteTask]:
 
 def _columns(task: SuiteTask) -> Columns:
     return Columns(text=task.text_column, label=task.label_column)
-
-
-def majority(targets: list[int]) -> np.ndarray:
-    """Return the answer that is always the most frequent class, (B,)."""
-    return np.full(len(targets), np.bincount(targets).argmax())

@@ -16,7 +16,7 @@ from potstill.data.rows import Rows
 from potstill.data.splits import split_rows
 from potstill.data.text_keys import text_keys
 from potstill.distill.objective import UNLABELLED
-from potstill.errors import InputError, ModelError
+from potstill.errors import DataError, InputError, ModelError
 from potstill.tasks.classification import Classification
 from potstill.text.ragged import RaggedBatch, concatenate
 from potstill.text.tokenizer import Tokenizer
@@ -180,7 +180,14 @@ def _without_dev_texts(
         warnings.append(
             f"{in_dev:,} of {len(free):,} unlabelled texts stand in the dev rows: left out"
         )
-    return free.take([row for row, key in enumerate(keys) if key not in known])
+    left = free.take([row for row, key in enumerate(keys) if key not in known])
+    if not len(left) and labelled is None:
+        raise DataError(
+            "every text stands in the dev rows too: there is nothing to learn from",
+            where=free.source,
+            cure="give other texts with --unlabelled, or leave --dev out",
+        )
+    return left
 
 
 def _name(rows: Rows | None) -> str | None:

@@ -93,6 +93,8 @@ def test_the_file_holds_every_row_whatever_its_text():
     assert tuple(header) == CSV_HEADER
     assert [row[2].removeprefix("'") for row in rows] == list(NASTY)
     assert {row[0] for row in rows} == {"small, one"}
+    shielded = [row[2][1:] for row in rows if row[2].startswith("'")]
+    assert shielded == ["=1+1", "@SUM(A1)", "-1", "+49", "\tx"]
 
 
 @given(st.text(), st.text(min_size=1))

@@ -9,6 +9,7 @@ import numpy as np
 
 from potstill.measure.measuring import Measurement
 from potstill.metrics.bootstrap import Interval
+from potstill.metrics.per_class import ClassScores
 from potstill.tasks.flips import Flip, Flips
 from potstill.workflows.comparison import ComparedModel, Comparison, HeldOutRows, Quality
 
@@ -37,7 +38,10 @@ def a_model(name: str, p50_ms: float, score: float, kept: float | None) -> Compa
     """Return a model of one accuracy; `kept` is its retention."""
     quality = Quality(
         metrics={"accuracy": Interval(score, score - 0.02, score + 0.02)},
-        f1_of={label: score - 0.1 * place for place, label in enumerate(LABELS)},
+        per_class=tuple(
+            ClassScores(label, score, score, score - 0.1 * place, 250)
+            for place, label in enumerate(LABELS)
+        ),
         retention=None if kept is None else Interval(kept, kept - 0.013, kept + 0.012),
         gain_retained=None if kept is None else Interval(kept - 0.05, kept - 0.1, kept),
     )
@@ -59,9 +63,7 @@ def a_comparison(
     *, student: str = "student", text: str = "win a prize", **changes: Any
 ) -> Comparison:
     """Return a teacher of 10 ms and a student of 5 ms."""
-    flip = Flip(
-        row=3, text=text, gold="spam", teacher="spam", teacher_margin=0.91, student="ham"
-    )
+    flip = Flip(row=3, text=text, gold="spam", teacher="spam", teacher_margin=0.91, student="ham")
     base = Comparison(
         models=(a_model("teacher", 10.0, 0.92, 1.0), a_model(student, 5.0, 0.908, 0.987)),
         machine={

@@ -1,0 +1,124 @@
+"""Does the layer search, which trains nothing, rank sets of layers as training would?
+
+On three tasks every set of 3 of a tuned all-MiniLM-L6-v2 teacher's 6 layers is distilled on the
+same 2,000 rows with the same recipe, and the dev score after training is correlated with the
+search's ranking (Spearman). Each cell is kept, so that the experiment goes on where it stopped.
+
+    python benchmarks/experiment_search.py trec=TEACHER sst2=TEACHER tweeteval_emotion=TEACHER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from facts import RESULTS, SHARED_DATA, store
+from scipy.stats import spearmanr
+
+from potstill.bundle.opening import open_model
+from potstill.data.readers import read_rows
+from potstill.distill.layers import CHOICES, choose_layers
+from potstill.distill.search import candidate_sets, rank_candidates
+from potstill.models.loading import load_task_model
+from potstill.workflows.distill import DistillInputs, DistillRecipe, distill
+
+NAME = "search"
+LAYERS = 3
+ROWS = 2_000
+EPOCHS = 3.0
+LEARNING_RATE = 2e-4
+PRIMARY = {"tweeteval_emotion": "macro_f1"}
+CELLS = RESULTS / f"{NAME}-cells.jsonl"
+
+
+def main() -> None:
+    teachers = dict(word.split("=", 1) for word in sys.argv[1:])
+    for task, teacher in teachers.items():
+        done = {cell["key"] for cell in stored_cells()}
+        for kept in candidate_sets(6, LAYERS):
+            key = f"{task}/{' '.join(map(str, kept))}"
+            if key not in done:
+                run_cell(key, task, teacher, kept)
+    rankings = {task: searched(task, teacher) for task, teacher in teachers.items()}
+    store(NAME, summary(rankings))
+
+
+def run_cell(key: str, task: str, teacher: str, kept: tuple[int, ...]) -> None:
+    dev = SHARED_DATA / task / "dev.jsonl"
+    recipe = DistillRecipe(
+        keep=",".join(map(str, kept)),
+        epochs=EPOCHS,
+        learning_rate=LEARNING_RATE,
+        primary=PRIMARY.get(task, "accuracy"),
+    )
+    with tempfile.TemporaryDirectory() as place:
+        inputs = DistillInputs(
+            teachers=[teacher],
+            train=read_rows(SHARED_DATA / task / "train.jsonl", limit=ROWS),
+            dev=dev if dev.is_file() else None,
+        )
+        report = distill(inputs, recipe, out=Path(place) / "student", threads=1)
+    cell = {"key": key, "dev": report.metrics[recipe.primary].value, "steps": report.steps}
+    with CELLS.open("a") as stream:
+        stream.write(json.dumps(cell) + "\n")
+    print(json.dumps(cell), flush=True)
+
+
+def searched(task: str, teacher: str) -> list[dict[str, Any]]:
+    folder = open_model(teacher)
+    rows = read_rows(SHARED_DATA / task / "train.jsonl", limit=ROWS)
+    texts = folder.tokenizer().encode(rows.column("text"), max_length=folder.max_length).batch
+    ranking = rank_candidates(
+        load_task_model(folder),
+        texts,
+        candidate_sets(6, LAYERS),
+        precision="bf16",
+        tell=lambda done, total: print(f"{done}/{total}", file=sys.stderr),
+    )
+    return [candidate.to_json() for candidate in ranking]
+
+
+def stored_cells() -> list[dict[str, Any]]:
+    if not CELLS.is_file():
+        return []
+    return [json.loads(line) for line in CELLS.read_text().splitlines()]
+
+
+def summary(rankings: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    dev = {cell["key"]: cell["dev"] for cell in stored_cells()}
+    tasks = {}
+    for task, ranking in rankings.items():
+        for candidate in ranking:
+            candidate["dev"] = dev[f"{task}/{' '.join(map(str, candidate['layers']))}"]
+        by_layers = {tuple(candidate["layers"]): candidate["dev"] for candidate in ranking}
+        scores = [candidate["dev"] for candidate in ranking]
+        tasks[task] = {
+            "metric": PRIMARY.get(task, "accuracy"),
+            "spearman_of_divergence": correlation(ranking, "divergence", -1.0),
+            "spearman_of_agreement": correlation(ranking, "agreement", 1.0),
+            "dev_of_first_ranked": scores[0],
+            "dev_of_choices": {
+                choice: by_layers[choose_layers(6, LAYERS, choice=choice)] for choice in CHOICES
+            },
+            "best_dev": max(scores),
+            "mean_dev": float(np.mean(scores)),
+            "ranking": ranking,
+        }
+    recipe = {"rows": ROWS, "epochs": EPOCHS, "learning_rate": LEARNING_RATE, "layers": LAYERS}
+    return {"recipe": recipe, "tasks": tasks}
+
+
+def correlation(ranking: list[dict[str, Any]], name: str, sign: float) -> float:
+    found = spearmanr(
+        [sign * candidate[name] for candidate in ranking],
+        [candidate["dev"] for candidate in ranking],
+    )
+    return round(float(found.statistic), 3)
+
+
+if __name__ == "__main__":
+    main()

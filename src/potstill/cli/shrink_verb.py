@@ -1,0 +1,89 @@
+"""`potstill shrink`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from potstill.cli import flags
+
+
+def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
+    teacher: Annotated[
+        str, typer.Option("--teacher", help="Tuned or pre-trained model: folder or hub:NAME.")
+    ],
+    train: flags.Train,
+    test: flags.Test,
+    out: flags.Out,
+    *,
+    dev: flags.Dev = None,
+    unlabelled: flags.Unlabelled = None,
+    layers: flags.Layers = None,
+    choose: flags.Choose = None,
+    keep: flags.Keep = None,
+    control: Annotated[
+        bool, typer.Option("--control", help="Train the control too and show it.")
+    ] = False,
+    pretrained: flags.Pretrained = None,
+    floor: flags.Floor = None,
+    accept: flags.Accept = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the plan and leave.")] = False,
+    primary: flags.Primary = None,
+    epochs: flags.Epochs = None,
+    learning_rate: flags.LearningRate = None,
+    max_length: flags.MaxLength = None,
+    text_column: flags.TextColumn = "text",
+    label_column: flags.LabelColumn = "label",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Field of the student's recipe, or teacher.FIELD: name=value."),
+    ] = None,
+    seed: flags.Seed = None,
+    threads: flags.Threads = None,
+    device: flags.Device = "auto",
+    allow_pickle: flags.AllowPickle = False,
+    json: flags.Json = False,
+) -> None:
+    """Shrink a model and prove it."""
+    from potstill.workflows.requirements import require_torch
+
+    require_torch("shrinking")
+    from potstill.cli.progress import progress_listener
+    from potstill.cli.recipes import asked_settings
+    from potstill.cli.render import print_progress
+    from potstill.cli.render_training import print_plan, print_shrink, require_gate
+    from potstill.data.columns import Columns
+    from potstill.recipe import require_choice
+    from potstill.workflows.shrink import Run, ShrinkInputs, plan_shrink, shrink_recipe
+    from potstill.workflows.shrink import shrink as run
+
+    cut = {"layers": layers, "choose": choose, "keep": keep}
+    learn = {"epochs": epochs, "learning_rate": learning_rate, "max_length": max_length}
+    flagged = {**cut, **learn, "primary": primary, "seed": seed}
+    recipe = shrink_recipe(asked_settings(flagged, settings))
+    require_choice("accept", accept or "point", ("point",))
+    inputs = ShrinkInputs(
+        teacher=teacher,
+        train=train,
+        test=test,
+        dev=dev,
+        unlabelled=unlabelled,
+        control=control,
+        pretrained=pretrained,
+        floor=floor,
+        allow_pickle=allow_pickle,
+        columns=Columns(text=text_column, label=label_column),
+    )
+    if plan:
+        print_plan(plan_shrink(inputs, recipe, out=out).steps)
+        return
+    how = Run(
+        device=device,
+        threads=threads,
+        listeners=(progress_listener(),),
+        tell=lambda line: print_progress(line, stays=True),
+    )
+    report = run(inputs, recipe, out=out, run=how)
+    print_shrink(report, as_json=json)
+    require_gate(report, accept=accept)

@@ -1,0 +1,123 @@
+"""One model under measurement, as the child process holds it.
+
+A text's way is timed from end to end: tokenizer, engine, and the decoding of the answer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from potstill.measure.memory import forget_peak, peak_bytes, resident_bytes
+from potstill.runtime.model import Model, load
+
+Answer = dict[str, Any]
+
+# What an engine imports; a new one is named here, so that its libraries count as imports.
+# torch imports its compiler (80 MB) when a network is built on the meta device.
+_MODULES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("potstill.runtime.torch_engine", "torch._dynamo")
+}
+_WAKING_CALLS = 2  # untimed, at the start of a round: caches are refilled, others' threads rest
+
+
+class Subject:
+    """Loads a model on command, and answers with times."""
+
+    def __init__(self) -> None:
+        """Begin without a model."""
+        self._model: Model | None = None
+        self._floor_bytes = 0
+        self._commands: dict[str, Callable[..., Answer]] = {
+            "load": self._load,
+            "one_by_one": self._one_by_one,
+            "together": self._together,
+            "memory": self._memory,
+            "logits": self._logits,
+        }
+
+    def obey(self, command: str, details: Mapping[str, Any]) -> Answer:
+        """Run one command.
+
+        Raises:
+            PotstillError: the model cannot be loaded or run.
+        """
+        return self._commands[command](**details)
+
+    def _load(self, folder: str, engine: str, options: Mapping[str, Any]) -> Answer:
+        for module in _MODULES.get(engine, ()):
+            importlib.import_module(module)
+        self._floor_bytes = resident_bytes()
+        forget_peak()
+        began = time.perf_counter()
+        self._model = load(folder, engine=engine, **options)
+        return {
+            "load_seconds": time.perf_counter() - began,
+            "engine": self._model.engine.name,
+            "device": self._model.engine.device,
+            "precision": self._model.engine.precision,
+        }
+
+    def _one_by_one(self, texts: list[str]) -> Answer:
+        """Return the milliseconds of each text, asked alone."""
+        for text in texts[:_WAKING_CALLS]:
+            self._answer([text])
+        milliseconds = []
+        for text in texts:
+            began = time.perf_counter()
+            self._answer([text])
+            milliseconds.append(1e3 * (time.perf_counter() - began))
+        return {"milliseconds": milliseconds}
+
+    def _together(self, texts: list[str]) -> Answer:
+        """Return the seconds of all texts, asked at once, and their real tokens."""
+        tokens = self._loaded().encode(texts).batch.total_tokens
+        for text in texts[:_WAKING_CALLS]:
+            self._answer([text])
+        began = time.perf_counter()
+        self._answer(texts)
+        return {"seconds": time.perf_counter() - began, "tokens": tokens}
+
+    def _memory(self) -> Answer:
+        """Return the floor (all imports, no model) and the most held above it."""
+        peak = max(0, peak_bytes() - self._floor_bytes)
+        return {
+            "import_floor_bytes": self._floor_bytes,
+            "peak_memory_bytes": peak,
+            "peak_device_memory_bytes": _peak_of_card(self._loaded().engine.device),
+        }
+
+    def _logits(self, texts: str, output: str) -> Answer:
+        """Write the logits of all rows, (B, C), for the texts of a JSON file."""
+        encoded = self._loaded().encode(json.loads(Path(texts).read_bytes()))
+        logits_BC = self._loaded().engine.run(encoded.batch)["logits"]
+        np.save(output, logits_BC, allow_pickle=False)
+        return {"truncated": int(np.count_nonzero(encoded.truncated))}
+
+    def _answer(self, texts: list[str]) -> None:
+        model = self._loaded()
+        if model.task == "classification":
+            model.predict(texts)
+        elif model.folder.head.kind == "none":
+            model.embed(texts)
+        else:
+            model.engine.run(model.encode(texts).batch)
+
+    def _loaded(self) -> Model:
+        assert self._model is not None, "the first command is load"
+        return self._model
+
+
+def _peak_of_card(device: str) -> int | None:
+    """Return the most memory that the CUDA card held for this process; None elsewhere."""
+    if device != "cuda":
+        return None
+    import torch
+
+    return int(torch.cuda.max_memory_reserved())

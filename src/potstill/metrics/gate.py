@@ -1,0 +1,68 @@
+"""A gate: does a figure hold against a floor, given how sure it is?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from potstill.metrics.bootstrap import Interval
+
+Outcome = Literal["holds", "fails", "undecided"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What came out, and with how many rows an undecided gate would be decided."""
+
+    outcome: Outcome
+    floor: float
+    value: float
+    low: float
+    high: float
+    rows: int
+    rows_needed: int | None  # about; None where decided, or where the value itself is below
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        told = (
+            f"floor {self.floor:.1%}: retention {self.value:.1%} "
+            f"({self.low:.1%} to {self.high:.1%}) on {self.rows:,} rows"
+        )
+        if self.outcome != "undecided":
+            return f"the gate {self.outcome}, {told}"
+        needed = (
+            f"about {self.rows_needed:,} rows would decide it"
+            if self.rows_needed
+            else "the value itself is below the floor"
+        )
+        return f"the gate is undecided, {told}; {needed}"
+
+
+def judge_gate(found: Interval, *, floor: float, rows: int) -> Gate:
+    """Judge a retention: it holds if the whole interval is at the floor or above.
+
+    An interval narrows with the root of the rows, which tells how many would decide.
+    """
+    if found.low >= floor:
+        outcome: Outcome = "holds"
+    elif found.high < floor:
+        outcome = "fails"
+    else:
+        outcome = "undecided"
+    needed = None
+    if outcome == "undecided" and found.value > floor:
+        needed = math.ceil(rows * ((found.value - found.low) / (found.value - floor)) ** 2)
+    return Gate(
+        outcome=outcome,
+        floor=floor,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        rows=rows,
+        rows_needed=needed,
+    )

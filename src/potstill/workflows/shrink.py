@@ -1,0 +1,449 @@
+"""`shrink`: teacher and data in; a small model, its report and its card out.
+
+Each step stands in `<out>.run` when it is done, so the same call goes on after a kill: the tuned
+teacher (if the model given has no head), the student with its layer search, the comparison. The
+test rows are read by the comparison alone, after the last choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from potstill.bundle.card import model_card
+from potstill.bundle.folder import ModelFolder, open_folder
+from potstill.bundle.manifest import Manifest, fingerprint, write_manifest
+from potstill.bundle.opening import open_model
+from potstill.data.columns import Columns
+from potstill.data.readers import read_rows
+from potstill.distill.layers import choose_layers
+from potstill.errors import InputError, RecipeError
+from potstill.files import (
+    folder_whole_or_absent,
+    require_free,
+    told_in_one_line,
+    write_atomically,
+)
+from potstill.metrics.bootstrap import Interval
+from potstill.metrics.gate import Gate, judge_gate
+from potstill.recipe import recipe_hash, require_range, with_settings
+from potstill.report import Measured, Report
+from potstill.tasks.classification import Classification
+from potstill.tasks.flips import flips_csv
+from potstill.train.progress import Listener, named
+from potstill.workflows.compare import CompareOptions, compare
+from potstill.workflows.comparison import ComparedModel, Comparison
+from potstill.workflows.distill import (
+    SEARCH,
+    DistillInputs,
+    DistillRecipe,
+    control_folder,
+    distill,
+    require_task_head,
+)
+from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
+from potstill.workflows.report_page.page import render_page, require_page_libraries
+from potstill.workflows.task_rows import labelled_rows, run_folder
+
+Tell = Callable[[str], None]
+
+PAGE, REPORT, FLIPS = "report.html", "report.json", "flips.csv"
+_COMPARE_ROUNDS = 5
+_CLAIM = "run.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShrinkInputs:
+    """What is shrunk, on what."""
+
+    teacher: str | Path  # a tuned model, or a pre-trained one that is tuned first
+    train: object
+    test: object  # read once, after the last choice
+    dev: object | None = None  # None: carved from the training rows with the seed
+    unlabelled: object | None = None
+    control: bool = False  # train the control too and show it beside the student
+    pretrained: str | Path | None = None  # for the control of a teacher that was tuned elsewhere
+    floor: float | None = None  # least retention; None: no gate
+    allow_pickle: bool = False
+    columns: Columns = field(default_factory=Columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShrinkRecipe:
+    """How teacher and student are trained."""
+
+    teacher: FinetuneRecipe = field(default_factory=FinetuneRecipe)
+    student: DistillRecipe = field(default_factory=lambda: DistillRecipe(choose=SEARCH))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will be done, told before anything is."""
+
+    steps: tuple[str, ...]
+    is_tuned_first: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How the work is run and who is told."""
+
+    device: str = "auto"
+    threads: int | None = None
+    listeners: tuple[Listener, ...] = ()
+    tell: Tell | None = None  # takes the plan and a line at each stage
+
+
+def shrink(inputs: ShrinkInputs, recipe: ShrinkRecipe, *, out: Path, run: Run) -> Report:
+    """Make a small model of a big one and prove it.
+
+    Writes the bundle to `out` with report.html, report.json and flips.csv in it, a teacher that was
+    tuned to `<out>-teacher`, and a control to `<out>-control`.
+
+    Raises:
+        InputError: told before the work begins where it can be.
+        RunError: out of memory, diverged, disk full.
+        Stopped: by a signal; the same call goes on.
+    """
+    return _Shrinking(inputs, recipe, out, run).work()
+
+
+def plan_shrink(inputs: ShrinkInputs, recipe: ShrinkRecipe, *, out: Path) -> Plan:
+    """Return what `shrink` would do, without doing it.
+
+    Raises:
+        InputError: wrong model, rows or outputs.
+    """
+    return _Shrinking(inputs, recipe, out, Run()).plan()
+
+
+class _Shrinking:
+    """The steps, in order."""
+
+    def __init__(self, inputs: ShrinkInputs, recipe: ShrinkRecipe, out: Path, run: Run) -> None:
+        self.inputs, self.recipe, self.out, self.run = inputs, recipe, out, run
+        if inputs.floor is not None:
+            require_range("floor", inputs.floor, above=0.0)
+        require_page_libraries()
+        self.state = run_folder(out)
+        self.folder = open_model(inputs.teacher, allow_pickle=inputs.allow_pickle)
+        self.is_tuned_first = self.folder.head.kind in {"none", "masked-lm"}
+        self._require_rows()
+        self.key = self._identity()
+        self._require_outputs()
+        if inputs.control and not self.is_tuned_first and inputs.pretrained is None:
+            raise InputError(
+                "a control starts from the model that the teacher was tuned from",
+                where="--control",
+                cure="name it with --pretrained",
+            )
+
+    def plan(self) -> Plan:
+        """Return the steps in words."""
+        depth = self.folder.config.layers
+        student = self.recipe.student
+        layers = len(student.keep.split(",")) if student.keep else student.layers or depth // 2
+        choose_layers(depth, max(1, layers), choice="even")  # refuses a deeper student
+        width = self.folder.config.hidden_size
+        steps = []
+        if self.is_tuned_first:
+            steps.append(f"tune the teacher, {depth} layers of width {width}, on the labels")
+        if student.choose == SEARCH and not student.keep:
+            steps.append(f"search which {layers} of {depth} layers to keep (forward passes only)")
+        else:
+            steps.append(f"keep {layers} of {depth} layers: {student.keep or student.choose}")
+        texts = " and the unlabelled texts" if self.inputs.unlabelled is not None else ""
+        steps.append(f"distil: the teacher speaks of the training rows{texts}")
+        if self.inputs.control:
+            steps.append("train the control: same shape and steps, labels only")
+        steps.append("compare all on the test rows, each in a process of its own")
+        steps.append(f"write bundle, report and card to {self.out}")
+        return Plan(steps=tuple(steps), is_tuned_first=self.is_tuned_first)
+
+    def work(self) -> Report:
+        """Do the steps that are not done yet."""
+        plan = self.plan()
+        for number, step in enumerate(plan.steps, start=1):
+            self._tell(f"plan {number}/{len(plan.steps)}: {step}")
+        self._claim()
+        teacher = self._tuned() if self.is_tuned_first else self.folder.path
+        student, told = self._cut(teacher)
+        comparison = self._compared(teacher, student)
+        gate = self._gate(comparison)
+        self._keep_control(student)
+        identity = self._write(student, comparison, told, gate)
+        shutil.rmtree(self.state, ignore_errors=True)
+        return self._report(identity, comparison, told, gate)
+
+    def _tuned(self) -> Path:
+        out = teacher_folder(self.out)
+        inputs = Inputs(
+            model=self.inputs.teacher,
+            train=self.inputs.train,
+            dev=self.inputs.dev,
+            allow_pickle=self.inputs.allow_pickle,
+            columns=self.inputs.columns,
+        )
+        if not out.exists():
+            finetune(inputs, self.recipe.teacher, out=out, **self._how("teacher"))
+        return out
+
+    def _cut(self, teacher: Path) -> tuple[Path, Mapping[str, Any]]:
+        out, file = self.state / "student", self.state / "student.json"
+        inputs = DistillInputs(
+            teachers=[teacher],
+            train=self.inputs.train,
+            dev=self.inputs.dev,
+            unlabelled=self.inputs.unlabelled,
+            control="pretrained" if self.inputs.control else None,
+            pretrained=self.inputs.teacher if self.is_tuned_first else self.inputs.pretrained,
+            allow_pickle=self.inputs.allow_pickle,
+            columns=self.inputs.columns,
+        )
+        if not file.is_file():
+            # A kill between the bundle and its report: the run's state is gone, so begin anew.
+            for leftover in (out, control_folder(out)):
+                shutil.rmtree(leftover, ignore_errors=True)
+            report = distill(inputs, self.recipe.student, out=out, **self._how(""))
+            write_atomically(file, json.dumps(report.to_json()).encode())
+        told: Mapping[str, Any] = json.loads(file.read_bytes())
+        return out, told
+
+    def _compared(self, teacher: Path, student: Path) -> Comparison:
+        names, models = ["teacher", "student"], [teacher, student]
+        places = [self._place_of_teacher(), str(self.out)]
+        if self.inputs.control:
+            names.append("control")
+            models.append(control_folder(student))
+            places.append(str(control_folder(self.out)))
+        options = CompareOptions(
+            names=tuple(names),
+            test=self.inputs.test,
+            primary=self.recipe.student.primary or None,
+            text_column=self.inputs.columns.text,
+            label_column=self.inputs.columns.label,
+            rounds=_COMPARE_ROUNDS,
+            device=self.run.device,
+            threads=self.run.threads,
+        )
+        comparison = compare([str(model) for model in models], options, tell=self.run.tell)
+        test = self.inputs.test if isinstance(self.inputs.test, str | Path) else "TEST"
+        return replace(
+            comparison, command=f"potstill compare {' '.join(places)} --test {test} --html {PAGE}"
+        )
+
+    def _keep_control(self, student: Path) -> None:
+        """Put the control beside the place of the student, as a copy: a kill may come before."""
+        target = control_folder(self.out)
+        if self.inputs.control and not target.exists():
+            with folder_whole_or_absent(target) as staging:
+                shutil.copytree(control_folder(student), staging, dirs_exist_ok=True)
+
+    def _gate(self, comparison: Comparison) -> Gate | None:
+        kept = _student(comparison).quality
+        if self.inputs.floor is None or kept is None or kept.retention is None:
+            return None
+        assert comparison.test is not None, "there are test rows"
+        return judge_gate(kept.retention, floor=self.inputs.floor, rows=comparison.test.rows)
+
+    def _write(
+        self,
+        student: Path,
+        comparison: Comparison,
+        told: Mapping[str, Any],
+        gate: Gate | None,
+    ) -> str:
+        """Write the student again, with what was measured in its card and manifest."""
+        source = open_folder(student)
+        assert source.manifest is not None, "distill writes a manifest"
+        manifest = replace(
+            source.manifest,
+            measurements={**source.manifest.measurements, **_measurements(comparison, gate)},
+        )
+        report = {
+            "distillation": dict(told),
+            "gate": gate.to_json() if gate else None,
+            **comparison.to_json(),
+        }
+        with folder_whole_or_absent(self.out) as staging:
+            shutil.copytree(student, staging, dirs_exist_ok=True)
+            (staging / PAGE).write_text(render_page(comparison), encoding="utf-8")
+            (staging / REPORT).write_text(json.dumps(report, indent=2), encoding="utf-8")
+            (staging / FLIPS).write_bytes(flips_csv(comparison.flips))
+            (staging / "README.md").write_text(_card(source, manifest), encoding="utf-8")
+            write_manifest(staging, manifest)
+            return fingerprint(staging)
+
+    def _report(
+        self,
+        identity: str,
+        comparison: Comparison,
+        told: Mapping[str, Any],
+        gate: Gate | None,
+    ) -> Report:
+        quality = _student(comparison).quality
+        assert quality is not None, "there are test rows"
+        assert comparison.primary is not None, "there are test rows"
+        found = quality.metrics[comparison.primary]
+        return Report(
+            bundle=self.out,
+            fingerprint=identity,
+            task="classification",
+            metrics={
+                comparison.primary: Measured(value=found.value, low=found.low, high=found.high)
+            },
+            seconds=told["seconds"],
+            steps=told["steps"],
+            warnings=[*told["warnings"], *comparison.warnings],
+            gate=gate.to_json() if gate else None,
+            details={
+                "metrics_on": "test",
+                "teacher": self._place_of_teacher(),
+                "report": str(self.out / PAGE),
+                "search": told["search"],
+                "start": told["start"],
+                "layers_kept": told["layers_kept"],
+                "comparison": comparison,
+            },
+        )
+
+    def _place_of_teacher(self) -> str:
+        return str(teacher_folder(self.out) if self.is_tuned_first else self.inputs.teacher)
+
+    def _how(self, name: str) -> dict[str, Any]:
+        return {
+            "device": self.run.device,
+            "threads": self.run.threads,
+            "listeners": tuple(named(listener, name) for listener in self.run.listeners),
+        }
+
+    def _tell(self, line: str) -> None:
+        if self.run.tell is not None:
+            self.run.tell(line)
+
+    def _require_outputs(self) -> None:
+        """Check the places to write to; those of an unfinished run of these settings are ours."""
+        require_free(self.out)
+        claimed = self._claimed()
+        if claimed is not None and claimed != self.key:
+            raise RecipeError(
+                "an unfinished run with other settings, model or data stands here",
+                where=str(self.state),
+                cure="repeat its settings to go on, or remove this folder to begin anew",
+            )
+        if claimed is None and self.is_tuned_first:
+            require_free(teacher_folder(self.out))
+        if claimed is None and self.inputs.control:
+            require_free(control_folder(self.out))
+
+    def _claim(self) -> None:
+        """Note whose run this is, before anything is written."""
+        with told_in_one_line(self.state):
+            self.state.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.state / _CLAIM, json.dumps({"key": self.key}).encode())
+
+    def _claimed(self) -> str | None:
+        try:
+            return str(json.loads((self.state / _CLAIM).read_bytes())["key"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _identity(self) -> str:
+        """Return the hash of all that decides the bundle; the test rows are not among it."""
+        inputs = self.inputs
+        rows = [
+            str(sorted(read_rows(source).columns.items()))
+            for source in (inputs.train, inputs.dev, inputs.unlabelled)
+            if source is not None
+        ]
+        return recipe_hash(
+            self.recipe.student,
+            teacher=recipe_hash(self.recipe.teacher),
+            model=fingerprint(self.folder.path),
+            rows=hashlib.sha256("\0".join(rows).encode()).hexdigest(),
+            control=str(inputs.control),
+        )
+
+    def _require_rows(self) -> None:
+        """Refuse rows that could not be used at the end of the work. Nothing is learned here."""
+        train = labelled_rows(self.inputs.train, self.inputs.columns)
+        test = labelled_rows(self.inputs.test, self.inputs.columns)
+        task = Classification.from_rows(train)
+        if not self.is_tuned_first:
+            require_task_head(self.folder)
+            task = Classification(self.folder.head.labels)
+        task.metric(self.recipe.student.primary or "accuracy")
+        known = set(task.labels)
+        for row, label in enumerate(test.column("label")):
+            if label not in known:
+                raise InputError(
+                    f"label {label!r} is none of the training rows'",
+                    where=f"{test.where(row)}, field 'label'",
+                    allowed=", ".join(sorted(known)[:20]),
+                )
+
+
+def teacher_folder(out: Path) -> Path:
+    """Return where a teacher that `shrink` tuned is written."""
+    return out.with_name(out.name + "-teacher")
+
+
+def shrink_recipe(settings: Mapping[str, Any], *, where: str = "--set") -> ShrinkRecipe:
+    """Return a recipe: plain names are the student's settings, "teacher.NAME" the teacher's.
+
+    `primary`, `seed`, `max_length` and `dev_share` are common to both.
+
+    Raises:
+        RecipeError: an unknown name, or a value of another type or outside its range.
+    """
+    common = {"primary", "seed", "max_length", "dev_share"}
+    teacher = {name: value for name, value in settings.items() if name in common}
+    student: dict[str, Any] = {"choose": SEARCH}
+    for name, value in settings.items():
+        if name.startswith("teacher."):
+            teacher[name.removeprefix("teacher.")] = value
+        else:
+            student[name] = value
+    return ShrinkRecipe(
+        teacher=with_settings(FinetuneRecipe(), teacher, where=where),
+        student=with_settings(DistillRecipe(), student, where=where),
+    )
+
+
+def _student(comparison: Comparison) -> ComparedModel:
+    return comparison.others[0]
+
+
+def _measurements(comparison: Comparison, gate: Gate | None) -> dict[str, Any]:
+    """Return the figures for manifest and card."""
+    teacher, student = comparison.baseline, _student(comparison)
+    assert student.quality is not None, "there are test rows"
+    assert teacher.quality is not None, "there are test rows"
+    assert comparison.test is not None, "there are test rows"
+    primary = comparison.test.primary
+    found: dict[str, Any] = {
+        "test_rows": comparison.test.rows,
+        f"test_{primary}": _told(student.quality.metrics[primary]),
+        f"test_{primary}_of_teacher": _told(teacher.quality.metrics[primary]),
+        "speedup": round(student.speedup, 2),
+    }
+    if student.quality.retention is not None:
+        found["retention"] = _told(student.quality.retention)
+    if student.quality.gain_retained is not None:
+        found["gain_retained"] = _told(student.quality.gain_retained)
+    if gate is not None:
+        found["gate"] = gate.describe()
+    return found
+
+
+def _told(found: Interval) -> str:
+    return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"
+
+
+def _card(folder: ModelFolder, manifest: Manifest) -> str:
+    return model_card(folder.config, folder.head, manifest)

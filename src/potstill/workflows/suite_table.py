@@ -1,0 +1,204 @@
+"""The table of a suite, from stored cells alone: the worst task first, partial tables say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.files import write_atomically
+from potstill.metrics.bootstrap import Interval, interval
+from potstill.metrics.metric import Metric
+from potstill.metrics.retention import difference, gain_retained, is_above, retention
+from potstill.tasks.classification import Classification
+from potstill.tasks.evaluation import majority_answer
+from potstill.workflows.suite import Cell, SuiteOptions, stored_cells
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """One task: the mean over its seeds, intervals by resampling test rows."""
+
+    task: str
+    metric: str
+    test_rows: int
+    seeds: list[int]
+    majority: float
+    teacher: float
+    student: float
+    control: float | None  # None: the suite has no controls
+    teacher_interval: Interval  # of the first seed's
+    is_solved: bool  # the teacher is significantly above the majority answer
+    retention: Interval
+    gain_retained: Interval
+    over_control: Interval | None  # student minus control
+    spread: float  # standard deviation of the students over seeds, nan for one seed
+    steps: int  # of the student, and of its control
+    learning_rates: Mapping[str, float]  # of student and control
+    notes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteTable:
+    """All rows, the worst retention first."""
+
+    rows: list[TaskRow]
+    cells: int  # stored
+    of_cells: int  # asked for
+
+    @property
+    def is_partial(self) -> bool:
+        """Tell whether cells are missing."""
+        return self.cells < self.of_cells
+
+    @property
+    def mean_retention(self) -> float:
+        """Return the mean over the tasks that the teacher solves; nan where there is none."""
+        solved = [row.retention.value for row in self.rows if row.is_solved]
+        return float(np.mean(solved)) if solved else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {
+            "cells": self.cells,
+            "of_cells": self.of_cells,
+            "mean_retention": self.mean_retention,
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+
+HEADER = (
+    "task",
+    "metric",
+    "test rows",
+    "seeds",
+    "majority",
+    "teacher",
+    "student",
+    "control",
+    "retention (95 %)",
+    "gain retained",
+    "student - control (95 %)",
+)
+
+
+def suite_table(path: Path, options: SuiteOptions) -> SuiteTable:
+    """Return the table of what is stored; nothing is run."""
+    cells, of_cells = stored_cells(path, options)
+    tasks = dict.fromkeys(cell.task for cell in cells)
+    rows = [row_of([cell for cell in cells if cell.task == task]) for task in tasks]
+    found = [row for row in rows if row is not None]
+    found.sort(key=lambda row: (not row.is_solved, row.retention.value))
+    return SuiteTable(rows=found, cells=len(cells), of_cells=of_cells)
+
+
+def row_of(cells: Sequence[Cell]) -> TaskRow | None:
+    """Return the row of one task's cells; None where no seed has teacher and student."""
+    by_kind = {
+        kind: {cell.seed: cell for cell in cells if cell.kind == kind}
+        for kind in ("teacher", "student", "control")
+    }
+    has_control = bool(by_kind["control"])
+    complete = set(by_kind["teacher"]) & set(by_kind["student"])
+    if has_control:
+        complete &= set(by_kind["control"])
+    if not complete:
+        return None
+    seeds = sorted(complete)
+    first = by_kind["student"][seeds[0]]
+    metric = Classification(tuple(first.labels)).metric(first.primary)
+    sides = {
+        kind: [_statistics(metric, found[seed]) for seed in seeds]
+        for kind, found in by_kind.items()
+        if found
+    }
+    targets = np.asarray(first.targets)
+    majority = metric.statistics(majority_answer(targets), targets)
+    means = {kind: [_value(metric, each) for each in side] for kind, side in sides.items()}
+    control = sides.get("control")
+    return TaskRow(
+        task=first.task,
+        metric=first.primary,
+        test_rows=len(targets),
+        seeds=seeds,
+        majority=_value(metric, majority),
+        teacher=float(np.mean(means["teacher"])),
+        student=float(np.mean(means["student"])),
+        control=float(np.mean(means["control"])) if control else None,
+        teacher_interval=interval(metric, sides["teacher"][0]),
+        is_solved=is_above(metric, sides["teacher"], [majority]),
+        retention=retention(metric, sides["student"], sides["teacher"]),
+        gain_retained=gain_retained(metric, sides["student"], sides["teacher"], majority),
+        over_control=difference(metric, sides["student"], control) if control else None,
+        spread=float(np.std(means["student"], ddof=1)) if len(seeds) > 1 else float("nan"),
+        steps=int(first.report["steps"]),
+        learning_rates={
+            kind: float(found[seeds[0]].report["learning_rate"])
+            for kind, found in by_kind.items()
+            if found and kind != "teacher"
+        },
+        notes=first.notes,
+    )
+
+
+def table_cells(table: SuiteTable) -> list[list[str]]:
+    """Return the rows under `HEADER`, in words."""
+    return [
+        [
+            row.task,
+            row.metric,
+            f"{row.test_rows:,}",
+            str(len(row.seeds)),
+            f"{row.majority:.3f}",
+            f"{row.teacher:.4f}",
+            f"{row.student:.4f}",
+            "-" if row.control is None else f"{row.control:.4f}",
+            _share(row.retention) if row.is_solved else "teacher does not solve this task",
+            f"{row.gain_retained.value:.1%}" if row.is_solved else "-",
+            _signed(row.over_control) if row.over_control else "-",
+        ]
+        for row in table.rows
+    ]
+
+
+def summary_lines(table: SuiteTable) -> list[str]:
+    """Return what stands under the table."""
+    solved = sum(row.is_solved for row in table.rows)
+    lines = [f"mean retention over {solved} solved tasks: {table.mean_retention:.1%}"]
+    if table.is_partial:
+        lines.append(f"partial: {table.cells} of {table.of_cells} cells are stored")
+    return lines
+
+
+def write_markdown(table: SuiteTable, path: Path) -> None:
+    """Write the table as Markdown, whole or not at all."""
+    lines = [
+        "| " + " | ".join(HEADER) + " |",
+        "|" + " --- |" * len(HEADER),
+        *["| " + " | ".join(row) + " |" for row in table_cells(table)],
+        "",
+        *summary_lines(table),
+    ]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+def _statistics(metric: Metric, cell: Cell) -> Floats:
+    return metric.statistics(np.asarray(cell.predicted), np.asarray(cell.targets))
+
+
+def _value(metric: Metric, statistics_BS: Floats) -> float:
+    return float(metric.value(statistics_BS.sum(axis=0)))
+
+
+def _share(found: Interval) -> str:
+    return f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%})"
+
+
+def _signed(found: Interval) -> str:
+    return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"

@@ -1,0 +1,59 @@
+"""Gates: three outcomes, and how many rows an undecided one would need."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill.metrics.bootstrap import Interval
+from potstill.metrics.classification import Accuracy
+from potstill.metrics.gate import judge_gate
+from potstill.metrics.retention import retention
+
+ENDS = st.tuples(*[st.floats(0.5, 1.2)] * 3).map(sorted)
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "outcome"),
+    [
+        (0.97, 0.98, 0.99, "holds"),
+        (0.95, 0.98, 1.01, "undecided"),
+        (0.93, 0.95, 0.98, "undecided"),
+        (0.91, 0.94, 0.969, "fails"),
+    ],
+)
+def test_the_whole_interval_decides(low: float, value: float, high: float, outcome: str) -> None:
+    assert judge_gate(Interval(value, low, high), floor=0.97, rows=100).outcome == outcome
+
+
+@given(ENDS, st.floats(0.5, 1.2), st.integers(1, 10_000))
+def test_only_an_undecided_gate_above_its_floor_asks_for_rows(
+    ends: list[float], floor: float, rows: int
+) -> None:
+    low, value, high = ends
+    gate = judge_gate(Interval(value, low, high), floor=floor, rows=rows)
+    asks = gate.outcome == "undecided" and value > floor
+    assert (gate.rows_needed is not None) == asks
+    if gate.rows_needed is not None:
+        assert gate.rows_needed >= rows
+        assert f"{gate.rows_needed:,}" in gate.describe()
+
+
+def test_about_as_many_rows_as_told_decide_it() -> None:
+    rng = np.random.default_rng(0)
+    metric = Accuracy()
+
+    def found(rows: int) -> Interval:
+        targets = np.zeros(rows, dtype=np.int64)
+        teacher = (rng.random(rows) < 0.10).astype(np.int64)
+        student = np.where(rng.random(rows) < 0.02, 1 - teacher, teacher)
+        return retention(
+            metric, [metric.statistics(student, targets)], [metric.statistics(teacher, targets)]
+        )
+
+    first = judge_gate(found(400), floor=0.97, rows=400)
+    assert first.outcome == "undecided"
+    assert first.rows_needed is not None
+    assert judge_gate(found(4 * first.rows_needed), floor=0.97, rows=1).outcome == "holds"
