@@ -14,13 +14,14 @@ from potstill.version import __version__
 if TYPE_CHECKING:
     from potstill.report import Report
     from potstill.runtime.model import Model, load
-    from potstill.verbs import compare, distill, finetune, info, shrink
+    from potstill.verbs import compare, distill, evaluate, finetune, info, shrink
 
 _HOMES = {
     "Model": "potstill.runtime.model",
     "Report": "potstill.report",
     "compare": "potstill.verbs",
     "distill": "potstill.verbs",
+    "evaluate": "potstill.verbs",
     "finetune": "potstill.verbs",
     "info": "potstill.verbs",
     "load": "potstill.runtime.model",
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "compare",
     "distill",
+    "evaluate",
     "finetune",
     "info",
     "load",

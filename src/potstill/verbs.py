@@ -14,6 +14,7 @@ from potstill.workflows.requirements import require_torch
 
 if TYPE_CHECKING:
     from potstill.workflows.comparison import Comparison
+    from potstill.workflows.evaluate import EvaluatedModel
 
 _COLUMNS = {"text_column": "text", "label_column": "label"}
 
@@ -65,6 +66,29 @@ def compare(
         **options,
     )
     return run_compare(models, asked)
+
+
+def evaluate(model: str | Path, test: Any, **options: Any) -> EvaluatedModel:
+    """Judge a model on labelled rows: metrics with intervals, the majority answer, each class.
+
+    Args:
+        model: a model folder or "hub:NAME".
+        test: a file, list of dicts, `datasets.Dataset` or pandas frame.
+        **options: fields of `EvaluateOptions` (primary, max_length, precision, threads, seed, …),
+            and `text_column`, `label_column`.
+
+    Raises:
+        PotstillError: in one line, see `potstill.errors`.
+    """
+    from potstill.data.columns import Columns
+    from potstill.workflows.evaluate import EvaluateOptions
+    from potstill.workflows.evaluate import evaluate as run_evaluate
+
+    columns = {ours: options.pop(name) for name, ours in _COLUMNS.items() if name in options}
+    known = {field.name for field in fields(EvaluateOptions)} - {"columns"}
+    for name in options.keys() - known:
+        raise RecipeError(f"there is no option {name!r}", allowed=", ".join(sorted(known)))
+    return run_evaluate(model, test, EvaluateOptions(columns=Columns(**columns), **options))
 
 
 def finetune(  # noqa: PLR0913 - the choices of one run, all by name

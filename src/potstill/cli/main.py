@@ -16,8 +16,10 @@ from potstill.cli import (
     demo_verb,
     distill_verb,
     embed_verb,
+    evaluate_verb,
     finetune_verb,
     info_verb,
+    predict_verb,
     shrink_verb,
     suite_verb,
 )
@@ -38,6 +40,8 @@ app.command("compare", help="Measure models side by side.")(compare_verb.compare
 app.command("distill", help="Make a small model of a tuned teacher.")(distill_verb.distill)
 app.command("shrink", help="Tune, distil, compare and write, in one command.")(shrink_verb.shrink)
 app.command("suite", help="Measure retention over tasks and seeds.")(suite_verb.suite)
+app.command("evaluate", help="Judge a model on labelled rows.")(evaluate_verb.evaluate)
+app.command("predict", help="Answer texts.")(predict_verb.predict)
 app.command("embed", help="Turn texts into vectors.")(embed_verb.embed)
 app.command("demo", help="Shrink the packaged model on example data, in minutes.")(demo_verb.demo)
 

@@ -94,12 +94,13 @@ def test_a_mean_pooled_head_survives_exactly(family: str) -> None:
     heads = [name for name in theirs if name.startswith("head.")]
     assert len(heads) == 4
     assert all(np.array_equal(ours[name], theirs[name]) for name in heads)
+    # The fold rounds each position once, so the logits are not equal to the last bit.
     np.testing.assert_allclose(
-        output(student, "logits"), output(teacher, "logits"), rtol=0, atol=2e-6
+        output(student, "logits"), output(teacher, "logits"), rtol=0, atol=1e-5
     )
 
 
-def test_the_head_of_a_distilbert_is_bert_s_where_its_tanh_is_in_its_line() -> None:
+def test_berts_head_turned_into_distilberts_answers_alike_near_zero() -> None:
     teacher = teacher_model()
     with torch.no_grad():  # so small that tanh(z) is z, and relu(z + 1) - 1 is too
         teacher.encoder.pooler.weight.mul_(1e-3)
@@ -144,7 +145,7 @@ CHOSEN = [
 
 @pytest.mark.parametrize(("family", "architecture", "has_pairs", "expected"), CHOSEN)
 def test_which_architecture_a_student_has(
-    family: str, architecture: str, has_pairs: bool, expected: str
+    family: str, architecture: str, *, has_pairs: bool, expected: str
 ) -> None:
     config = student_config(tiny_config(family), 1, architecture=architecture, has_pairs=has_pairs)
     assert config.family == expected

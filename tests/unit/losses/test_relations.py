@@ -41,20 +41,20 @@ def by_a_loop(
     losses, start = [], 0
     for length in lengths:
         here = slice(start, start + length)
-        for token in range(length):
-            losses.append(
-                np.mean(
-                    [
-                        divergence(
-                            shares(teacher[here], token, head, heads),
-                            shares(student[here], token, head, heads),
-                        )
-                        for head in range(heads)
-                    ]
-                )
+        losses.extend(
+            np.mean(
+                [of_head(student[here], teacher[here], token, head, heads) for head in range(heads)]
             )
+            for token in range(length)
+        )
         start += length
     return np.array(losses)
+
+
+def of_head(student: np.ndarray, teacher: np.ndarray, token: int, head: int, heads: int) -> float:
+    """Return KL(teacher || student) of one token's relations in one head."""
+    true, other = (shares(text, token, head, heads) for text in (teacher, student))
+    return float((true * np.log(true / other)).sum())
 
 
 def shares(text: np.ndarray, token: int, head: int, heads: int) -> np.ndarray:
@@ -62,10 +62,6 @@ def shares(text: np.ndarray, token: int, head: int, heads: int) -> np.ndarray:
     part = text[:, head * width : (head + 1) * width].astype(np.float64)
     powers = np.exp(part @ part[token] / math.sqrt(width))
     return powers / powers.sum()
-
-
-def divergence(true: np.ndarray, other: np.ndarray) -> float:
-    return float((true * np.log(true / other)).sum())
 
 
 @settings(deadline=None, max_examples=25)

@@ -1,0 +1,48 @@
+"""`potstill evaluate MODEL --test F`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from potstill.cli import flags
+
+
+def evaluate(  # noqa: PLR0913 - a verb's flags are its parameters
+    model: Annotated[str, typer.Argument(help="Model folder, or hub:NAME.")],
+    *,
+    test: Annotated[str, typer.Option("--test", help="Labelled rows.")],
+    primary: flags.Primary = None,
+    text_column: flags.TextColumn = "text",
+    label_column: flags.LabelColumn = "label",
+    max_length: flags.MaxLength = None,
+    precision: flags.Precision = "auto",
+    seed: flags.Seed = None,
+    threads: flags.Threads = None,
+    device: flags.Device = "auto",
+    allow_pickle: flags.AllowPickle = False,
+    json: flags.Json = False,
+) -> None:
+    """Judge a model on labelled rows."""
+    from potstill.cli.render import print_json
+    from potstill.cli.render_evidence import print_evaluation
+    from potstill.data.columns import Columns
+    from potstill.workflows.evaluate import EvaluateOptions
+    from potstill.workflows.evaluate import evaluate as run
+
+    options = EvaluateOptions(
+        primary=primary,
+        columns=Columns(text=text_column, label=label_column),
+        max_length=max_length,
+        precision=precision,
+        device=device,
+        threads=threads,
+        seed=seed or 0,
+        allow_pickle=allow_pickle,
+    )
+    found = run(model, test, options)
+    if json:
+        print_json(found.to_json())
+    else:
+        print_evaluation(found)

@@ -1,0 +1,64 @@
+"""`potstill predict MODEL TEXT…`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from potstill.cli import flags
+
+
+def predict(  # noqa: PLR0913 - a verb's flags are its parameters
+    model: Annotated[str, typer.Argument(help="Model folder, or hub:NAME.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; default: lines of standard input.")
+    ] = None,
+    *,
+    rows: Annotated[
+        str | None, typer.Option("--input", help="Rows: .jsonl .csv .tsv .parquet")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="File of answers: .jsonl")] = None,
+    text_column: flags.TextColumn = "text",
+    top: Annotated[int | None, typer.Option(help="Scores told of each text.", min=1)] = None,
+    max_length: flags.MaxLength = None,
+    precision: flags.Precision = "auto",
+    threads: flags.Threads = None,
+    device: flags.Device = "auto",
+    allow_pickle: flags.AllowPickle = False,
+    json: flags.Json = False,
+) -> None:
+    """Answer texts."""
+    from potstill.cli.render import print_facts
+    from potstill.cli.render_evidence import print_answers
+    from potstill.workflows.predict import (
+        PredictOptions,
+        answers,
+        require_one_source,
+        require_output,
+        texts_of,
+        write_answers,
+    )
+
+    options = PredictOptions(
+        text_column=text_column,
+        top=top,
+        max_length=max_length,
+        precision=precision,
+        device=device,
+        threads=threads,
+        allow_pickle=allow_pickle,
+    )
+    if output is not None:
+        require_output(output)
+    words = list(texts or [])
+    if not words and rows is None and not sys.stdin.isatty():
+        words = [line.rstrip("\n") for line in sys.stdin]
+    require_one_source(words, rows)
+    found = answers(model, words if rows is None else texts_of(rows, options), options)
+    if output is None:
+        print_answers(found, as_json=json, top=top)
+    else:
+        print_facts({"output": str(output), "rows": write_answers(found, output, top=top)})
