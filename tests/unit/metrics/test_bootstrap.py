@@ -23,6 +23,7 @@ def _noisy(rows: int, share_right: float, seed: int) -> tuple[np.ndarray, np.nda
     return np.where(rng.random(rows) < share_right, targets, guesses), targets
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found")  # of scikit-learn, to its users
 @given(predicted=labels, seed=st.integers(0, 99))
 @settings(deadline=None)
 def test_values_are_those_of_scikit_learn(predicted: list[int], seed: int) -> None:

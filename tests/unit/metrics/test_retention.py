@@ -1,0 +1,118 @@
+"""Retention, gain and differences: laws of paired resamples, and agreement with scipy."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import bootstrap
+from sklearn.metrics import f1_score
+
+from potstill.metrics.bootstrap import joint_interval, paired_interval
+from potstill.metrics.classification import Accuracy, MacroF1
+from potstill.metrics.retention import difference, gain_retained, is_above, retention
+
+CLASSES = 3
+METRIC = MacroF1(CLASSES)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def answers(rows: int, *, right: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng([7, rows])
+    targets = rng.integers(0, CLASSES, rows)
+    noise = np.random.default_rng([seed, rows])
+    predicted = np.where(noise.random(rows) < right, targets, noise.integers(0, CLASSES, rows))
+    return predicted, targets
+
+
+def side(rows: int, *, right: float, seed: int = 0, metric: object = METRIC) -> np.ndarray:
+    return metric.statistics(*answers(rows, right=right, seed=seed))
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS)
+def test_a_model_keeps_all_of_itself(seed: int) -> None:
+    own = [side(80, right=0.7, seed=seed)]
+    found = retention(METRIC, own, own)
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert difference(METRIC, own, own).high == 0.0
+    assert not is_above(METRIC, own, own)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS)
+def test_the_difference_turns_its_sign_with_its_sides(seed: int) -> None:
+    one, other = [side(60, right=0.8, seed=seed)], [side(60, right=0.6, seed=seed + 1)]
+    there, back = difference(METRIC, one, other), difference(METRIC, other, one)
+    assert there.value == -back.value
+    assert there.low == pytest.approx(-back.high)
+
+
+def test_several_seeds_count_as_their_mean() -> None:
+    sides = [side(90, right=0.7, seed=seed) for seed in range(3)]
+    teacher = side(90, right=0.9, seed=9)
+    values = [float(METRIC.value(each.sum(axis=0))) for each in sides]
+    own = float(METRIC.value(teacher.sum(axis=0)))
+    assert retention(METRIC, sides, [teacher]).value == pytest.approx(np.mean(values) / own)
+
+
+def test_the_gain_is_none_for_the_majority_answer_and_all_for_the_teacher() -> None:
+    _, targets = answers(200, right=1.0, seed=0)
+    majority = METRIC.statistics(np.full(200, np.bincount(targets).argmax()), targets)
+    teacher = side(200, right=0.9)
+    assert gain_retained(METRIC, [majority], [teacher], majority).value == 0.0
+    assert gain_retained(METRIC, [teacher], [teacher], majority).value == 1.0
+    assert is_above(METRIC, [teacher], [majority])
+
+
+def test_a_teacher_that_does_not_solve_the_task_gives_a_gain_of_no_worth() -> None:
+    metric = Accuracy()
+    _, targets = answers(100, right=1.0, seed=0)
+    majority = metric.statistics(np.full(100, np.bincount(targets).argmax()), targets)
+    guess = metric.statistics(np.random.default_rng(1).integers(0, CLASSES, 100), targets)
+    assert not is_above(metric, [guess], [majority])
+    found = gain_retained(metric, [guess], [guess], majority)
+    assert found.high - found.low > 10 or not np.isfinite(found.value) or found.value != 1.0
+
+
+def test_the_paired_interval_is_scipys_percentile_bootstrap() -> None:
+    one, targets = answers(150, right=0.8, seed=3)
+    other, _ = answers(150, right=0.7, seed=4)
+    ours = difference(
+        METRIC, [METRIC.statistics(one, targets)], [METRIC.statistics(other, targets)]
+    )
+
+    def statistic(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> float:
+        return f1_score(truth, first, average="macro") - f1_score(truth, second, average="macro")
+
+    theirs = bootstrap(
+        (one, other, targets),
+        statistic,
+        paired=True,
+        vectorized=False,
+        method="percentile",
+        n_resamples=1_500,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert ours.value == pytest.approx(statistic(one, other, targets))
+    assert ours.low == pytest.approx(theirs.low, abs=0.012)
+    assert ours.high == pytest.approx(theirs.high, abs=0.012)
+
+
+def test_paired_is_joint_of_one_model_a_side() -> None:
+    one, other = side(70, right=0.8), side(70, right=0.6, seed=5)
+    assert paired_interval(METRIC, one, other, np.subtract) == joint_interval(
+        METRIC, [[one], [other]], np.subtract
+    )
+
+
+def test_ten_thousand_resamples_of_ten_thousand_rows_are_a_matter_of_seconds() -> None:
+    metric = Accuracy()
+    one = side(10_000, right=0.9, metric=metric)
+    other = side(10_000, right=0.88, seed=1, metric=metric)
+    began = time.process_time()
+    retention(metric, [one], [other])
+    assert time.process_time() - began < 30  # a wrong order of growth, not a slow machine
