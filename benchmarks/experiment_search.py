@@ -21,6 +21,7 @@ from scipy.stats import spearmanr
 
 from potstill.bundle.opening import open_model
 from potstill.data.readers import read_rows
+from potstill.data.rows import Rows
 from potstill.distill.layers import CHOICES, choose_layers
 from potstill.distill.search import candidate_sets, rank_candidates
 from potstill.models.loading import load_task_model
@@ -30,6 +31,7 @@ NAME = "search"
 LAYERS = 3
 SETS = 12
 ROWS = 1_000
+DEV_ROWS = 872  # as many as sst2 has
 EPOCHS = 4.0
 LEARNING_RATE = 2e-4
 PRIMARY = {"tweeteval_emotion": "macro_f1"}
@@ -49,7 +51,6 @@ def main() -> None:
 
 
 def run_cell(key: str, task: str, teacher: str, kept: tuple[int, ...]) -> None:
-    dev = SHARED_DATA / task / "dev.jsonl"
     recipe = DistillRecipe(
         keep=",".join(map(str, kept)),
         epochs=EPOCHS,
@@ -60,13 +61,22 @@ def run_cell(key: str, task: str, teacher: str, kept: tuple[int, ...]) -> None:
         inputs = DistillInputs(
             teachers=[teacher],
             train=read_rows(SHARED_DATA / task / "train.jsonl", limit=ROWS),
-            dev=dev if dev.is_file() else None,
+            dev=dev_rows(task),
         )
         report = distill(inputs, recipe, out=Path(place) / "student", threads=1)
     cell = {"key": key, "dev": report.metrics[recipe.primary].value, "steps": report.steps}
     with CELLS.open("a") as stream:
         stream.write(json.dumps(cell) + "\n")
     print(json.dumps(cell), flush=True)
+
+
+def dev_rows(task: str) -> Rows:
+    """Return the dev file's rows; where there is none, the last training rows."""
+    dev = SHARED_DATA / task / "dev.jsonl"
+    if dev.is_file():
+        return read_rows(dev)
+    rows = read_rows(SHARED_DATA / task / "train.jsonl")
+    return rows.take(range(len(rows) - DEV_ROWS, len(rows)))
 
 
 def searched(task: str, teacher: str) -> list[dict[str, Any]]:

@@ -158,6 +158,72 @@ def compare_sizes(result: Result) -> str:
     return table(header, rows)
 
 
+def classification(result: Result) -> str:
+    rows = []
+    for row in result["table"]["rows"]:
+        kept, over = row["retention"], row["over_control"]
+        rows.append(
+            [
+                row["task"],
+                row["metric"],
+                f"{row['test_rows']:,}",
+                str(len(row["seeds"])),
+                f"{row['majority']:.3f}",
+                f"{row['teacher']:.4f}",
+                f"{row['student']:.4f}",
+                f"{row['control']:.4f}",
+                f"{kept['value']:.1%} ({kept['low']:.1%} to {kept['high']:.1%})",
+                f"{row['gain_retained']['value']:.1%}",
+                f"{over['value']:+.4f} ({over['low']:+.4f} to {over['high']:+.4f})",
+            ]
+        )
+    header = [
+        *("task", "metric", "test rows", "seeds", "majority", "teacher", "student", "control"),
+        *("retention (95 %)", "gain retained", "student - control (95 %)"),
+    ]
+    told = result["table"]
+    lines = [f"Mean retention: {told['mean_retention']:.1%}."]
+    if told["cells"] < told["of_cells"]:
+        lines.append(f"Partial: {told['cells']} of {told['of_cells']} cells are stored.")
+    return table(header, rows) + "\n\n" + " ".join(lines)
+
+
+def search(result: Result) -> str:
+    rows = [
+        [
+            task,
+            found["metric"],
+            str(len(found["ranking"])),
+            f"{found['spearman_of_divergence']:+.2f}",
+            f"{found['dev_of_first_ranked']:.3f}",
+            *[f"{found['dev_of_choices'][choice]:.3f}" for choice in ("even", "bottom", "top")],
+            f"{found['mean_dev']:.3f}",
+            f"{found['best_dev']:.3f}",
+        ]
+        for task, found in result["tasks"].items()
+    ]
+    header = ["task", "dev metric", "sets", "Spearman", "search's first", "even", "bottom", "top"]
+    return table([*header, "mean of all", "best of all"], rows)
+
+
+def signals(result: Result) -> str:
+    rows = [
+        [
+            name,
+            str(case["steps"]),
+            f"{case['live_ms_a_step']:.0f}",
+            f"{case['stored_ms_a_step']:.0f}",
+            f"{case['stored_is_times_faster']:.2f}",
+            "yes, to the bit"
+            if case["weights_equal_bit_for_bit"]
+            else f"to {case['largest_difference_of_weights']:.1e}",
+        ]
+        for name, case in result["cases"].items()
+    ]
+    header = ["losses", "steps", "live (ms a step)", "stored (ms a step)", "times faster"]
+    return table([*header, "equal weights"], rows)
+
+
 _SECONDS = ("build_seconds", "save_seconds", "load_seconds")
 
 RENDERERS: dict[str, Callable[[Result], str]] = {
@@ -167,6 +233,9 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "kills": kills,
     "parity": parity,
     "compare_sizes": compare_sizes,
+    "classification": classification,
+    "search": search,
+    "signals": signals,
 }
 
 

@@ -1,41 +1,60 @@
-"""`potstill demo`: the packaged model, described and put to work."""
+"""`potstill demo`: shrink on the example data, with a tiny model in the packaged one's place."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from potstill.workflows.demo import SENTENCES
-from tests.command_line import said, said_apart
+from potstill.workflows import demo as demo_workflow
+from potstill.workflows.demo import example_data, packaged_model
+from tests.command_line import said
+from tests.folders import write_tiny_model
 
-SAME_MATTER = ((0, 1), (2, 3))
+QUICK = (
+    "--set",
+    "epochs=0.2",
+    "--set",
+    "teacher.epochs=0.2",
+    "--set",
+    "layers=1",
+    "--threads",
+    "1",
+)
 
 
-@pytest.mark.usefixtures("minilm")
-def test_sentences_of_one_matter_are_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = said(capsys, "demo", "--json").answer
-    assert answer["info"]["layers"] == 6
-    assert answer["sentences"] == list(SENTENCES)
-    similarities = np.array(answer["similarities"])
-    np.testing.assert_allclose(np.diag(similarities), 1.0, atol=0.01)
-    for one, other in SAME_MATTER:
-        others = np.delete(similarities[one], one)
-        assert similarities[one, other] == others.max()
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    model = write_tiny_model(tmp_path / "model")
+    monkeypatch.setattr(demo_workflow, "packaged_model", lambda: model)
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
 
 
-@pytest.mark.usefixtures("minilm")
-def test_in_a_process_of_its_own_it_prints_tables(minilm: Path) -> None:
-    told = said_apart("demo")
-    assert told.status == 0
-    assert told.err == ""
+def test_it_ends_with_the_table_the_report_and_what_to_do_next(
+    capsys: pytest.CaptureFixture[str], tiny: Path
+) -> None:
+    told = said(capsys, "demo", *QUICK)
+    assert told.status == 0, told.err
     lines = told.out.splitlines()
-    assert "layers\t6" in lines
-    rows = [line.split("\t") for line in lines if line.startswith(("1 ", "5 "))]
-    assert [len(row) for row in rows] == [1 + len(SENTENCES)] * 2
-    assert lines[-1].startswith("Next: ")
+    assert "report\tpotstill-demo/report.html" in lines
+    assert any("teacher\tstudent\tcontrol" in line for line in lines) or "student" in told.out
+    assert [line for line in lines if line.startswith(("Next: potstill predict", "      potstill"))]
+    assert (tiny / "potstill-demo" / "report.html").is_file()
+    assert "plan 1/6: tune the teacher" in told.err
+
+
+def test_a_second_demo_takes_another_name(tiny: Path) -> None:
+    (tiny / "potstill-demo").mkdir()
+    assert demo_workflow._free_name() == Path("potstill-demo-2")
+
+
+def test_the_example_data_and_the_real_model_are_found(minilm: Path) -> None:
+    assert {path.name for path in example_data().iterdir()} >= {"train.jsonl", "test.jsonl"}
+    assert packaged_model() == minilm
 
 
 def test_without_the_packaged_model_the_install_line_is_told(

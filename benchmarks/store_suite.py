@@ -1,0 +1,46 @@
+"""Store what a suite has found so far as the result of which docs/results is made.
+
+potstill suite recipes/classification.toml --data ../shared/data --out runs    # some hours
+python benchmarks/store_suite.py recipes/classification.toml runs classification
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from facts import SHARED_DATA, store
+
+from potstill.workflows.suite import Cell, SuiteOptions, stored_cells
+from potstill.workflows.suite_table import suite_table
+
+
+def main() -> None:
+    recipe, runs, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    options = SuiteOptions(out=runs, data=SHARED_DATA)
+    cells, _ = stored_cells(recipe, options)
+    table = suite_table(recipe, options).to_json()
+    store(name, {"table": table, "cells": [told(cell) for cell in cells]})
+
+
+def told(cell: Cell) -> dict[str, Any]:
+    """Return how a cell was trained and what it answered; the texts stay where they are."""
+    report = cell.report
+    return {
+        "task": cell.task,
+        "kind": cell.kind,
+        "seed": cell.seed,
+        "key": cell.key,
+        "dev": report["metrics"][cell.primary]["value"],
+        "steps": report["steps"],
+        "train_tokens": report["train_tokens"],
+        "learning_rates": report.get("learning_rates"),
+        "seconds": report["seconds"],
+        "notes": dict(cell.notes),
+        "answers": "".join(chr(ord("a") + label) for label in cell.predicted),
+    }
+
+
+if __name__ == "__main__":
+    main()
