@@ -23,6 +23,7 @@ from potstill.cli import (
     shrink_verb,
     suite_verb,
 )
+from potstill.cli.bare_options import with_values
 from potstill.cli.render import flush_answer, print_error, print_line
 from potstill.errors import InputError, PotstillError, Stopped
 from potstill.version import __version__
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; a user's mistake never shows a traceback."""
     try:
-        status = app(list(arguments) or ["--help"], prog_name="potstill", standalone_mode=False)
+        status = app(with_values(arguments) or ["--help"], prog_name="potstill", standalone_mode=False)
         flush_answer()
         if status == Stopped.exit_status:  # how typer tells a KeyboardInterrupt
             raise KeyboardInterrupt
