@@ -22,8 +22,8 @@ from scipy.stats import spearmanr
 from potstill.bundle.opening import open_model
 from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
-from potstill.distill.layers import CHOICES, choose_layers
-from potstill.distill.search import candidate_sets, rank_candidates
+from potstill.distillation.layers import CHOICES, choose_layers
+from potstill.distillation.search import candidate_sets, rank_candidates
 from potstill.models.loading import load_task_model
 from potstill.workflows.distill import DistillInputs, DistillRecipe, distill
 

@@ -120,10 +120,13 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
     """
     require_torch("fine-tuning")
     from potstill.data.columns import Columns
+    from potstill.tasks.task_names import task_named
     from potstill.workflows.finetune import FinetuneRecipe, Inputs
     from potstill.workflows.finetune import finetune as run_finetune
 
     columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
+    if "task" in settings:
+        settings["task"] = task_named(settings["task"])
     recipe = with_settings(FinetuneRecipe(), settings, where="potstill.finetune")
     inputs = Inputs(
         model=model, train=train, dev=dev, allow_pickle=allow_pickle, columns=Columns(**columns)

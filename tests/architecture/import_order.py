@@ -35,7 +35,7 @@ ABOVE_TORCH = (
     "search",
     "bulk",
 )
-TORCH_SIDE = ("losses", "models", "train", "distill", "compress")
+TORCH_SIDE = ("losses", "models", "train", "distillation", "compress")
 BELOW_TORCH = ("workflows", "verbs", "serve", "cli", "__main__")
 ORDER = ABOVE_TORCH + TORCH_SIDE + BELOW_TORCH  # from top to bottom
 
@@ -49,7 +49,7 @@ REACHES_DOWN_TO = {"serve": "search"}
 
 # A library that src never imports, and the modules excused from that.
 IMPORTED_ONLY_BY: Mapping[str, frozenset[str]] = {
-    "transformers": frozenset({"potstill.distill.foreign"}),
+    "transformers": frozenset({"potstill.distillation.foreign"}),
     "sentence_transformers": frozenset(),
 }
 

@@ -151,7 +151,7 @@ def test_types_of_torch_may_be_named_anywhere(tmp_path: Path):
 
 
 def test_a_foreign_teacher_may_use_transformers(tmp_path: Path):
-    foreign = {"distill/foreign.py": "def f():\n    import transformers"}
+    foreign = {"distillation/foreign.py": "def f():\n    import transformers"}
     assert violations(write_tree(tmp_path, foreign)) == []
 
 

@@ -125,13 +125,18 @@ def test_predict_gives_one_item_a_text(
     assert len(output.read_text().splitlines()) == 60
 
 
+def piped(content: bytes) -> io.TextIOWrapper:
+    """Return a standard input that holds `content`."""
+    return io.TextIOWrapper(io.BytesIO(content))
+
+
 def test_predict_reads_lines_of_standard_input(
     capsys: pytest.CaptureFixture[str], ground: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("the film great\nthe film awful\n"))
+    monkeypatch.setattr(sys, "stdin", piped(b"the film great\nthe film awful\n"))
     lines = said(capsys, "predict", ground / "tuned", "--threads", 1).out.splitlines()
     assert [line.split("\t")[0] for line in lines] == ["praise", "blame"]
-    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    monkeypatch.setattr(sys, "stdin", piped(b""))
     told = said(capsys, "predict", ground / "tuned")
     assert told.status == 2
     assert "there is no text to answer" in told.complaint

@@ -17,7 +17,7 @@ import potstill
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.bundle.weights import WEIGHTS_FILE
-from potstill.distill.student import cut_student, student_config
+from potstill.distillation.student import cut_student, student_config
 from potstill.errors import RecipeError, Stopped
 from potstill.models.loading import load_task_model, load_with_new_head, tensors_of
 from potstill.recipe import TrainingRecipe

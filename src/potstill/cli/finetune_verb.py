@@ -42,11 +42,12 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     from potstill.cli.recipes import asked_recipe
     from potstill.cli.render import print_json, print_report
     from potstill.data.columns import Columns
+    from potstill.tasks.task_names import task_named
     from potstill.workflows.finetune import FinetuneRecipe, Inputs, named_recipe
     from potstill.workflows.finetune import finetune as run
 
     flagged = {
-        "task": task,
+        "task": None if task is None else task_named(task),
         "pooling": pooling,
         "primary": primary,
         "epochs": epochs,

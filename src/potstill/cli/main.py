@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; a user's mistake never shows a traceback."""
     try:
-        status = app(with_values(arguments) or ["--help"], prog_name="potstill", standalone_mode=False)
+        words = with_values(arguments) or ["--help"]
+        status = app(words, prog_name="potstill", standalone_mode=False)
         flush_answer()
         if status == Stopped.exit_status:  # how typer tells a KeyboardInterrupt
             raise KeyboardInterrupt

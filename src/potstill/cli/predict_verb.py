@@ -31,11 +31,12 @@ def predict(  # noqa: PLR0913 - a verb's flags are its parameters
     json: flags.Json = False,
 ) -> None:
     """Answer texts."""
-    from potstill.cli.render import print_facts
+    from potstill.cli.render import print_facts, print_json
     from potstill.cli.render_evidence import print_answers
     from potstill.workflows.predict import (
         PredictOptions,
         answers,
+        piped_texts,
         require_one_source,
         require_output,
         texts_of,
@@ -52,13 +53,17 @@ def predict(  # noqa: PLR0913 - a verb's flags are its parameters
         allow_pickle=allow_pickle,
     )
     if output is not None:
-        require_output(output)
+        require_output(output, rows)
     words = list(texts or [])
-    if not words and rows is None and not sys.stdin.isatty():
-        words = [line.rstrip("\n") for line in sys.stdin]
+    if not words and rows is None:
+        words = piped_texts(sys.stdin)
     require_one_source(words, rows)
     found = answers(model, words if rows is None else texts_of(rows, options), options)
     if output is None:
-        print_answers(found, as_json=json, top=top)
+        print_answers(found, as_json=json)
+        return
+    told = write_answers(found, output)
+    if json:
+        print_json(told)
     else:
-        print_facts({"output": str(output), "rows": write_answers(found, output, top=top)})
+        print_facts(told)

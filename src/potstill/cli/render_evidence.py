@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from potstill.cli.render import print_json, print_line, print_table, print_warnings
+from potstill.cli.render import print_json, print_table, print_warnings
 
 if TYPE_CHECKING:
     from potstill.workflows.evaluate import EvaluatedModel
@@ -40,22 +40,15 @@ def print_evaluation(found: EvaluatedModel) -> None:
     print_warnings([*found.warnings, *told.warnings])
 
 
-def print_answers(
-    answers: Iterable[tuple[str, Mapping[str, Any]]], *, as_json: bool, top: int | None
-) -> None:
+def print_answers(answers: Iterable[tuple[str, Mapping[str, Any]]], *, as_json: bool) -> None:
     """Print one line a text as it comes: JSON, or class, probability and text."""
-    rows = []
-    for text, answer in answers:
-        shown = _cut(answer, top)
-        if as_json:
-            print_json(shown)
-        elif sys.stdout.isatty():
-            rows.append([str(shown["label"]), f"{shown['score']:.4f}", text])
-        else:
-            print_line(f"{shown['label']}\t{shown['score']:.4f}\t{' '.join(text.split())}")
-    if rows:
-        print_table(["class", "probability", "text"], rows)
-
-
-def _cut(answer: Mapping[str, Any], top: int | None) -> dict[str, Any]:
-    return {**answer, "scores": answer["scores"][:top]}
+    if as_json:
+        for _, answer in answers:
+            print_json(answer)
+        return
+    rows = ([str(answer["label"]), f"{answer['score']:.4f}", text] for text, answer in answers)
+    if sys.stdout.isatty():
+        print_table(["class", "probability", "text"], list(rows))
+        return
+    for row in rows:
+        print_table(["", "", ""], [row])

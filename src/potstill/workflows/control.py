@@ -14,7 +14,7 @@ from typing import Any
 
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import fingerprint
-from potstill.distill.student import cut_student
+from potstill.distillation.student import cut_student
 from potstill.errors import ModelError
 from potstill.models.loading import load_task_model, load_with_new_head
 from potstill.models.task_model import TaskModel

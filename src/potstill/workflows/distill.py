@@ -15,9 +15,9 @@ from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
-from potstill.distill.layer_map import EVEN, layer_map_from_words
-from potstill.distill.layers import CHOICES, Kept, choose_layers, layers_from_words
-from potstill.distill.objective import (
+from potstill.distillation.layer_map import EVEN, layer_map_from_words
+from potstill.distillation.layers import CHOICES, Kept, choose_layers, layers_from_words
+from potstill.distillation.objective import (
     COSINE,
     HARD,
     RELATIONS,
@@ -25,15 +25,15 @@ from potstill.distill.objective import (
     SQUARED,
     require_terms,
 )
-from potstill.distill.search import (
+from potstill.distillation.search import (
     MOST_TEXTS,
     Candidate,
     candidate_sets,
     rank_candidates,
     require_enough_texts,
 )
-from potstill.distill.signals import Tell
-from potstill.distill.student import ARCHITECTURES, student_config
+from potstill.distillation.signals import Tell
+from potstill.distillation.student import ARCHITECTURES, student_config
 from potstill.errors import InputError, RecipeError
 from potstill.files import (
     move_into_place,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from potstill.data.columns import Columns, select_columns
+from potstill.data.opening import decoded, numbered_lines
 from potstill.data.readers import read_rows
 from potstill.errors import InputError, OutputError
 from potstill.files import require_writable_file, write_atomically
@@ -42,6 +43,21 @@ def texts_of(source: str, options: PredictOptions) -> list[str]:
     return texts
 
 
+def piped_texts(stream: TextIO | None) -> list[str]:
+    """Read one text a line from standard input; none where it is a terminal or closed.
+
+    Raises:
+        DataError: a line is not UTF-8, with its number.
+    """
+    if stream is None or stream.isatty():
+        return []
+    source = "standard input"
+    return [
+        decoded(line, f"{source}, line {number}").rstrip("\r\n")
+        for number, line in numbered_lines(stream.buffer, source)
+    ]
+
+
 def answers(
     model: str | Path, texts: Sequence[str], options: PredictOptions
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -59,27 +75,26 @@ def answers(
         allow_pickle=options.allow_pickle,
     )
     loaded.predict([])  # refuses a model without a head
-    return _in_parts(loaded, texts)
+    return _in_parts(loaded, texts, top=options.top)
 
 
-def write_answers(
-    found: Iterator[tuple[str, dict[str, Any]]], output: Path, *, top: int | None
-) -> int:
-    """Write one JSON object a line, whole or not at all; return how many."""
+def write_answers(found: Iterable[tuple[str, Mapping[str, Any]]], output: Path) -> dict[str, Any]:
+    """Write one JSON object a line, whole or not at all, and return what was written."""
     import orjson
 
-    lines = [
-        orjson.dumps({**answer, "scores": answer["scores"][:top]}) + b"\n" for _, answer in found
-    ]
+    lines, truncated = [], 0
+    for _, answer in found:
+        lines.append(orjson.dumps(answer) + b"\n")
+        truncated += answer["truncated"]
     write_atomically(output, b"".join(lines))
-    return len(lines)
+    return {"output": str(output), "rows": len(lines), "truncated": truncated}
 
 
-def require_output(output: Path) -> None:
+def require_output(output: Path, source: str | None) -> None:
     """Check where answers go, before any work.
 
     Raises:
-        OutputError: another kind of file, or a place that cannot be written.
+        OutputError: another kind of file, a place that cannot be written, or the rows themselves.
     """
     if output.suffix not in SUFFIXES:
         raise OutputError(
@@ -88,6 +103,10 @@ def require_output(output: Path) -> None:
             allowed=", ".join(SUFFIXES),
         )
     require_writable_file(output)
+    if source is not None and _is_same_file(output, Path(source)):
+        raise OutputError(
+            "the answers would replace the rows", where=str(output), cure="name another file"
+        )
 
 
 def require_one_source(texts: Sequence[str], source: str | None) -> None:
@@ -105,7 +124,14 @@ def require_one_source(texts: Sequence[str], source: str | None) -> None:
         )
 
 
-def _in_parts(model: Model, texts: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _is_same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _in_parts(
+    model: Model, texts: Sequence[str], *, top: int | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         part = texts[start : start + _TEXTS_AT_ONCE]
-        yield from zip(part, model.predict(part), strict=True)
+        for text, answer in zip(part, model.predict(part), strict=True):
+            yield text, {**answer, "scores": answer["scores"][:top]}

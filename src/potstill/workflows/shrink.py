@@ -21,7 +21,7 @@ from potstill.bundle.manifest import Manifest, fingerprint, write_manifest
 from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
 from potstill.data.readers import read_rows
-from potstill.distill.layers import choose_layers
+from potstill.distillation.layers import choose_layers
 from potstill.errors import InputError, RecipeError
 from potstill.files import (
     folder_whole_or_absent,

@@ -15,13 +15,13 @@ from potstill.architectures.config import EncoderConfig
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import Manifest, fingerprint
 from potstill.bundle.write import BundleContent, write_bundle
-from potstill.distill.layer_map import LayerMap
-from potstill.distill.layers import Kept
-from potstill.distill.objective import DistillObjective, needed_states
-from potstill.distill.search import Candidate
-from potstill.distill.signals import LiveTeacher, Teacher
-from potstill.distill.stored_signals import SignalShape, StoredSignals, store_signals
-from potstill.distill.student import cut_student
+from potstill.distillation.layer_map import LayerMap
+from potstill.distillation.layers import Kept
+from potstill.distillation.objective import DistillObjective, needed_states
+from potstill.distillation.search import Candidate
+from potstill.distillation.signals import LiveTeacher, Teacher
+from potstill.distillation.stored_signals import SignalShape, StoredSignals, store_signals
+from potstill.distillation.student import cut_student
 from potstill.files import told_in_one_line
 from potstill.losses.hard_labels import hard_label_loss
 from potstill.losses.soft_targets import soft_target_loss

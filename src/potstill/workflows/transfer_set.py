@@ -15,7 +15,7 @@ from potstill.data.columns import Columns
 from potstill.data.rows import Rows
 from potstill.data.splits import split_rows
 from potstill.data.text_keys import text_keys
-from potstill.distill.objective import UNLABELLED
+from potstill.distillation.objective import UNLABELLED
 from potstill.errors import DataError, InputError, ModelError
 from potstill.tasks.classification import Classification
 from potstill.text.ragged import RaggedBatch, concatenate

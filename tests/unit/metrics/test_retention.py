@@ -68,14 +68,38 @@ def test_the_gain_is_none_for_the_majority_answer_and_all_for_the_teacher() -> N
     assert is_above(METRIC, [teacher], [majority])
 
 
-def test_a_teacher_that_does_not_solve_the_task_gives_a_gain_of_no_worth() -> None:
+def test_where_the_teacher_may_be_no_better_than_the_majority_the_gain_has_no_bound() -> None:
     metric = Accuracy()
-    _, targets = answers(100, right=1.0, seed=0)
-    majority = metric.statistics(np.full(100, np.bincount(targets).argmax()), targets)
-    guess = metric.statistics(np.random.default_rng(1).integers(0, CLASSES, 100), targets)
-    assert not is_above(metric, [guess], [majority])
-    found = gain_retained(metric, [guess], [guess], majority)
-    assert found.high - found.low > 10 or not np.isfinite(found.value) or found.value != 1.0
+    targets = np.repeat([0, 1], [20, 20])
+    majority = metric.statistics(np.zeros(40, dtype=np.int64), targets)
+    weak_teacher = metric.statistics(np.r_[np.zeros(14), np.ones(14), np.zeros(12)], targets)
+    student = metric.statistics(np.r_[np.zeros(20), np.ones(8), np.zeros(12)], targets)
+    assert not is_above(metric, [weak_teacher], [majority])
+    found = gain_retained(metric, [student], [weak_teacher], majority)
+    assert found.value == pytest.approx(8 / 2)
+    assert found.high > 1e6  # left out of the resamples, such rows would look like proof
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS)
+def test_retention_turns_over_with_its_sides(seed: int) -> None:
+    one, other = [side(90, right=0.9, seed=seed)], [side(90, right=0.7, seed=seed + 1)]
+    there, back = retention(METRIC, one, other), retention(METRIC, other, one)
+    assert there.value == pytest.approx(1 / back.value)
+    assert there.low == pytest.approx(1 / back.high, rel=1e-3)
+    assert there.high == pytest.approx(1 / back.low, rel=1e-3)
+
+
+@settings(max_examples=10, deadline=None)
+@given(SEEDS)
+def test_the_order_of_the_rows_says_nothing(seed: int) -> None:
+    one, other = side(200, right=0.9, seed=seed), side(200, right=0.7, seed=seed + 1)
+    shuffled = np.random.default_rng(seed).permutation(200)
+    before = retention(METRIC, [one], [other])
+    after = retention(METRIC, [one[shuffled]], [other[shuffled]])
+    assert after.value == before.value
+    assert after.low == pytest.approx(before.low, abs=0.02)
+    assert after.high == pytest.approx(before.high, abs=0.02)
 
 
 def test_the_paired_interval_is_scipys_percentile_bootstrap() -> None:

@@ -13,10 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from potstill.distillation import stored_signals
 
-from potstill.distill import stored_signals
-from potstill.distill.signals import LiveTeacher, Signals, average_logits
-from potstill.distill.stored_signals import SignalShape, StoredSignals, store_signals
+from potstill.distillation.signals import LiveTeacher, Signals, average_logits
+from potstill.distillation.stored_signals import SignalShape, StoredSignals, store_signals
 from potstill.errors import StorageError
 from potstill.train.objective import Int64
 from tests.command_line import tree_of

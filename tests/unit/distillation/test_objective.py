@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from potstill.distillation import objective as objective_module
 
-from potstill.distill import objective as objective_module
-from potstill.distill.objective import (
+from potstill.distillation.objective import (
     COSINE,
     HARD,
     RELATIONS,
@@ -21,8 +21,8 @@ from potstill.distill.objective import (
     needed_states,
     require_terms,
 )
-from potstill.distill.signals import LiveTeacher, Signals
-from potstill.distill.student import cut_student, student_config
+from potstill.distillation.signals import LiveTeacher, Signals
+from potstill.distillation.student import cut_student, student_config
 from potstill.errors import RecipeError
 from potstill.models import TaskModel
 from potstill.models.noise import Noise
@@ -223,6 +223,19 @@ def test_terms_of_weight_0_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> 
     chosen = objective(term_weights=weights, teacher=OnlyLogits())
     assert set(sums_of(chosen)) == {SOFT}
     assert chosen.weights == {SOFT: 1.0}
+
+
+def test_where_positions_begin_is_not_seen_by_relations() -> None:
+    teacher = teacher_model("roberta")  # which counts positions from 2
+    model = cut_student(teacher, student_config(teacher.config, 2), (0, 2))
+    live = LiveTeacher(models=[teacher], texts=[TEXTS], temperature=2.0, state_indices=(3,))
+    chosen = objective(term_weights={RELATIONS: 1.0}, teacher=live, teacher_encoder=teacher.encoder)
+    expected = 0.0
+    for row in ROWS:
+        own = vectors_of(model, 1, states_of(model, row, 1))
+        its = vectors_of(teacher, 3, states_of(teacher, row, 3))
+        expected += np.mean([divergence(*pair) for pair in zip(own, its, strict=True)])
+    assert sums_of(chosen, model=model)[RELATIONS] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_last_layer_is_computed_whole_only_for_terms_that_read_it() -> None:

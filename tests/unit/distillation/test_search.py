@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from potstill.distillation import search
 
-from potstill.distill import search
-from potstill.distill.layers import CHOICES, choose_layers
-from potstill.distill.search import (
+from potstill.distillation.layers import CHOICES, Kept, choose_layers
+from potstill.distillation.search import (
     FEWEST_TEXTS,
     MOST_CANDIDATES,
     candidate_sets,
     rank_candidates,
     require_enough_texts,
 )
-from potstill.distill.student import cut_student, student_config
+from potstill.distillation.student import cut_student, student_config
 from potstill.errors import DataError
 from potstill.models import TaskModel
 from potstill.models.heads import mean_of_texts
 from potstill.models.layout import arrange
+from potstill.workflows.distill import searched_layers
 from tests.distilling import teacher_model
 from tests.tiny import random_batch
 
@@ -141,6 +143,33 @@ def test_the_fit_is_judged_on_texts_that_it_has_not_seen() -> None:
     assert agreement < 0.9
     linear = features[:, :2] * 3
     assert search._fit(features, linear)[0] < divergence
+
+
+def test_a_written_ranking_is_read_back_for_the_same_key_alone(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def ranking(key: str) -> list[Kept]:
+        found = searched_layers(
+            teacher_model(),
+            TEXTS,
+            2,
+            "fp32",
+            tmp_path / "search.json",
+            key=key,
+            tell=lambda *_: asked.append(key),
+        )
+        return [each.kept for each in found]
+
+    first = ranking("one")
+    assert ranking("one") == first
+    searched_once = len(asked)
+    assert searched_once > 0
+    assert set(asked) == {"one"}
+    assert ranking("other") == first
+    assert asked[searched_once:] == ["other"] * searched_once
+    (tmp_path / "search.json").write_text('{"key": "other", "ranking": [{}]}')
+    assert ranking("other") == first
+    assert len(asked) == 3 * searched_once
 
 
 def test_what_is_told_of_a_candidate_is_plain() -> None:

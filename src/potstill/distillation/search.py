@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from potstill.distill.layers import CHOICES, Kept
-from potstill.distill.signals import Tell
+from potstill.distillation.layers import CHOICES, Kept
+from potstill.distillation.signals import Tell
 from potstill.errors import DataError
 from potstill.models.heads import mean_of_texts
 from potstill.models.layout import TextLayout, arrange

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.distill.layer_map import layer_map_from_words
+from potstill.distillation.layer_map import layer_map_from_words
 from potstill.errors import RecipeError
 
 KNOWN = [

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from potstill.distill.layer_map import LayerMap
-from potstill.distill.signals import Signals, Teacher
+from potstill.distillation.layer_map import LayerMap
+from potstill.distillation.signals import Signals, Teacher
 from potstill.errors import RecipeError
 from potstill.losses.hard_labels import hard_label_loss
 from potstill.losses.hidden_states import cosine_loss, squared_error_loss

@@ -17,7 +17,7 @@ import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from potstill.distill.signals import Signals, Teacher, Tell
+from potstill.distillation.signals import Signals, Teacher, Tell
 from potstill.errors import StorageError
 from potstill.files import told_in_one_line, write_atomically
 from potstill.text.batching import batches_by_tokens

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from potstill.architectures.config import EncoderConfig
-from potstill.distill.student import ARCHITECTURES, cut_student, student_config
+from potstill.distillation.student import ARCHITECTURES, cut_student, student_config
 from potstill.errors import RecipeError
 from potstill.models import TaskModel
 from potstill.models.loading import tensors_of

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.distill.layers import CHOICES, choose_layers, layers_from_words
+from potstill.distillation.layers import CHOICES, choose_layers, layers_from_words
 from potstill.errors import RecipeError
 
 KNOWN = [

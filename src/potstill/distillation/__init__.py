@@ -1,0 +1,1 @@
+"""Student from teacher: layer choice, exact start, signals, objectives."""
