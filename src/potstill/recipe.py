@@ -166,6 +166,19 @@ def require_no_clash(flagged: Iterable[str], named: Iterable[str]) -> None:
         )
 
 
+def settings_named(name: str, recipes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the settings of a recipe that --recipe names.
+
+    Raises:
+        RecipeError: no such name.
+    """
+    if name not in recipes:
+        raise RecipeError(
+            f"there is no recipe {name!r}", where="--recipe", allowed=f"{', '.join(recipes)}, FILE"
+        )
+    return recipes[name]
+
+
 def settings_from_toml(path: Path) -> dict[str, Any]:
     """Read a recipe file: TOML with one `name = value` a line.
 

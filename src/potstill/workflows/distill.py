@@ -44,7 +44,13 @@ from potstill.files import (
 from potstill.hardware import usable_threads
 from potstill.models.precision import Precision, resolve_precision
 from potstill.models.task_model import TaskModel
-from potstill.recipe import TrainingRecipe, recipe_hash, require_choice, require_range
+from potstill.recipe import (
+    TrainingRecipe,
+    recipe_hash,
+    require_choice,
+    require_range,
+    settings_named,
+)
 from potstill.report import Report
 from potstill.text.ragged import RaggedBatch
 from potstill.train.automatic import settle
@@ -177,16 +183,8 @@ def control_folder(out: Path) -> Path:
 
 
 def named_recipe(name: str) -> Mapping[str, Any]:
-    """Return the settings of a recipe that --recipe names.
-
-    Raises:
-        RecipeError: no such name.
-    """
-    if name not in RECIPES:
-        raise RecipeError(
-            f"there is no recipe {name!r}", where="--recipe", allowed=f"{', '.join(RECIPES)}, FILE"
-        )
-    return RECIPES[name]
+    """Return the settings of a recipe that --recipe names; see `settings_named`."""
+    return settings_named(name, RECIPES)
 
 
 def _distill(

@@ -17,13 +17,18 @@ from potstill.bundle.manifest import Manifest, fingerprint
 from potstill.bundle.opening import open_model
 from potstill.bundle.write import BundleContent, write_bundle
 from potstill.data.columns import Columns
-from potstill.errors import RecipeError
 from potstill.files import require_free, told_in_one_line
 from potstill.hardware import usable_threads
 from potstill.models.loading import load_with_new_head, tensors_of
 from potstill.models.precision import resolve_precision
 from potstill.models.task_model import TaskModel
-from potstill.recipe import TrainingRecipe, recipe_hash, require_choice, require_range
+from potstill.recipe import (
+    TrainingRecipe,
+    recipe_hash,
+    require_choice,
+    require_range,
+    settings_named,
+)
 from potstill.report import Measured, Report
 from potstill.tasks.classification import Classification
 from potstill.train.automatic import settle
@@ -263,16 +268,8 @@ class _Finetuning:
 
 
 def named_recipe(name: str) -> Mapping[str, Any]:
-    """Return the settings of a recipe that --recipe names.
-
-    Raises:
-        RecipeError: no such name.
-    """
-    if name not in RECIPES:
-        raise RecipeError(
-            f"there is no recipe {name!r}", where="--recipe", allowed=f"{', '.join(RECIPES)}, FILE"
-        )
-    return RECIPES[name]
+    """Return the settings of a recipe that --recipe names; see `settings_named`."""
+    return settings_named(name, RECIPES)
 
 
 def class_weights(how: str, targets: NDArray[np.int64], classes: int) -> NDArray[np.float32] | None:
