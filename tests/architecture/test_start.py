@@ -15,6 +15,7 @@ import pytest
 
 from tests.architecture.import_order import layer_of, modules_of
 from tests.conftest import REPOSITORY
+from tests.folders import write_tiny_model
 
 IMPORT_S = 0.1
 HELP_S = 0.4
@@ -22,7 +23,7 @@ HEAVY = ("torch", "numpy", "transformers", "tokenizers")
 
 # Absent on the machines where training runs: one has its own Python and only torch's friends.
 ABSENT = ("openvino", "orjson")
-TRAINING = ("losses", "models", "train", "distill")
+TRAINING = ("losses", "models", "train", "distillation")
 TORCH_ENGINE = "potstill.runtime.torch_engine"
 
 TIMED_IMPORT = f"""
@@ -110,3 +111,13 @@ def run_python(*arguments: str) -> str:
     child = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     return child.stdout
+
+
+def test_loading_a_model_does_not_load_torchs_compiler(tmp_path) -> None:
+    folder = write_tiny_model(tmp_path / "model", "classification")
+    code = (
+        "import sys, potstill; "
+        f"potstill.load({str(folder)!r}, precision='fp32').predict(['the film']); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0

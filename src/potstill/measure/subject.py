@@ -20,10 +20,7 @@ from potstill.runtime.model import Model, load
 Answer = dict[str, Any]
 
 # What an engine imports; a new one is named here, so that its libraries count as imports.
-# torch imports its compiler (80 MB) when a network is built on the meta device.
-_MODULES: Mapping[str, tuple[str, ...]] = {
-    "torch": ("potstill.runtime.torch_engine", "torch._dynamo")
-}
+_MODULES: Mapping[str, tuple[str, ...]] = {"torch": ("potstill.runtime.torch_engine",)}
 _WAKING_CALLS = 2  # untimed, at the start of a round: caches are refilled, others' threads rest
 
 

@@ -101,9 +101,9 @@ class Embeddings(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         width = config.hidden_size
-        self.words = nn.Embedding(config.vocabulary_size, width)
-        self.positions = nn.Embedding(config.max_positions, width)
-        self.token_types = nn.Embedding(config.token_types, width) if config.token_types else None
+        self.words = _table(config.vocabulary_size, width)
+        self.positions = _table(config.max_positions, width)
+        self.token_types = _table(config.token_types, width) if config.token_types else None
         self.norm = nn.LayerNorm(width, eps=config.norm_epsilon)
         self.dropout = config.dropout
 
@@ -184,6 +184,17 @@ class FeedForward(nn.Module):
         """Return (N, D) -> (N, D)."""
         output: Tensor = self.down(self.activation(self.up(hidden_ND)))
         return output
+
+
+def _table(rows: int, width: int) -> nn.Embedding:
+    """Return an embedding table, drawn as torch does, but not where it has no storage.
+
+    To draw numbers for a tensor on the meta device torch imports its compiler: over a second.
+    """
+    weight = torch.empty(rows, width)
+    if weight.device.type != "meta":
+        nn.init.normal_(weight)
+    return nn.Embedding(rows, width, _weight=weight)
 
 
 def _in_autocast_dtype(hidden_ND: Tensor) -> Tensor:
