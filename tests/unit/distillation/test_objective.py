@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from potstill.distillation import objective as objective_module
 
+from potstill.distillation import objective as objective_module
 from potstill.distillation.objective import (
     COSINE,
     HARD,

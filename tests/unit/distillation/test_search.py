@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from potstill.distillation import search
 
+from potstill.distillation import search
 from potstill.distillation.layers import CHOICES, Kept, choose_layers
 from potstill.distillation.search import (
     FEWEST_TEXTS,

@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from potstill.distillation import stored_signals
 
+from potstill.distillation import stored_signals
 from potstill.distillation.signals import LiveTeacher, Signals, average_logits
 from potstill.distillation.stored_signals import SignalShape, StoredSignals, store_signals
 from potstill.errors import StorageError
