@@ -162,7 +162,7 @@ def test_the_command_prints_the_stored_table(
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (("name =", "nam ="), "there is no 'nam'"),
+        (("name =", "title ="), "there is no 'title'"),
         (('train = "train.jsonl"', 'train = "gone.jsonl"'), "gone.jsonl: no such file of rows"),
         (('name = "blame"', 'name = "praise"'), "two tasks are named 'praise'"),
         (("seeds = [0, 1]", 'seeds = "all"'), "seeds is 'all'"),

@@ -13,7 +13,7 @@ from potstill.cli.bare_options import with_values
         ("distill --control --seed 1", "distill --control pretrained --seed 1"),
         ("distill --seed 1 --control", "distill --seed 1 --control pretrained"),
         ("distill --control tuned --seed 1", "distill --control tuned --seed 1"),
-        ("distill --control tunned", "distill --control tunned"),
+        ("distill --control sideways", "distill --control sideways"),
         ("shrink --control --seed 1", "shrink --control --seed 1"),
         ("", ""),
     ],
