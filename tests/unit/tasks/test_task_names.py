@@ -54,6 +54,7 @@ def test_what_is_no_word_is_refused_alike(value: object) -> None:
         ("multilabel", "multi-label"),
         ("text_classification", "text-classification"),
         ("mask-fill", "masked-lm"),
+        ("NER", "ner"),
         ("xyzzy", None),
     ],
 )
