@@ -172,8 +172,10 @@ def classification(result: Result) -> str:
                 f"{row['teacher']:.4f}",
                 f"{row['student']:.4f}",
                 f"{row['control']:.4f}",
-                f"{kept['value']:.1%} ({kept['low']:.1%} to {kept['high']:.1%})",
-                f"{row['gain_retained']['value']:.1%}",
+                f"{kept['value']:.1%} ({kept['low']:.1%} to {kept['high']:.1%})"
+                if row["is_solved"]
+                else "teacher does not solve this task",
+                f"{row['gain_retained']['value']:.1%}" if row["is_solved"] else "-",
                 f"{over['value']:+.4f} ({over['low']:+.4f} to {over['high']:+.4f})",
             ]
         )

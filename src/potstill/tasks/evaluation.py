@@ -95,7 +95,7 @@ def _warnings(task: Classification, targets_B: Int64) -> list[str]:
     warnings = []
     if len(targets_B) < FEW_ROWS:
         warnings.append(
-            f"{len(targets_B)} rows are too few to prove anything: give {FEW_ROWS} at the least, "
+            f"{len(targets_B)} row{'s' * (len(targets_B) > 1)} cannot prove anything: give {FEW_ROWS} at the least, "
             "some hundreds for an interval of a few points"
         )
     present = set(targets_B.tolist())
