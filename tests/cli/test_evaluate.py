@@ -142,6 +142,52 @@ def test_predict_reads_lines_of_standard_input(
     assert "there is no text to answer" in told.complaint
 
 
+def test_a_terminal_gets_tables(
+    capsys: pytest.CaptureFixture[str], ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    words = ["evaluate", ground / "tuned", "--test", ground / "test.jsonl", "--threads", 1]
+    judged = said(capsys, *words).out
+    assert "\t" not in judged
+    for shown in ("on 60 rows", "macro_f1 (primary)", "always 'blame'", "recall", "praise"):
+        assert shown in judged
+    answered = said(capsys, "predict", ground / "tuned", "the film [b]great", "--threads", 1).out
+    assert "probability" in answered
+    assert "the film [b]great" in answered  # brackets of a text are no commands of the table's
+
+
+@pytest.mark.parametrize("task", ["text-classification", "sentiment-analysis"])
+def test_finetune_understands_the_names_of_pipelines(
+    task: str, capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = finetuning(ground / "bare", ground / "train.jsonl", tmp_path / "out", "--epochs", "1")
+    assert said(capsys, *words, "--task", task).pairs["task"] == "classification"
+    report = potstill.finetune(
+        ground / "bare",
+        ground / "train.jsonl",
+        tmp_path / "by-library",
+        threads=1,
+        epochs=1,
+        precision="fp32",
+        task=task,
+    )
+    assert report.task == "classification"
+
+
+@pytest.mark.parametrize(
+    ("task", "complaint"),
+    [("ner", "task is 'token-classification'"), ("text-clasification", "text-classification?")],
+)
+def test_finetune_refuses_other_tasks_in_one_line(
+    task: str, complaint: str, capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = finetuning(ground / "bare", ground / "train.jsonl", tmp_path / "out")
+    told = said(capsys, *words, "--task", task)
+    assert told.status == 2
+    assert complaint in told.complaint
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_finetune_of_one_class_is_refused(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:

@@ -95,8 +95,8 @@ def _warnings(task: Classification, targets_B: Int64) -> list[str]:
     warnings = []
     if len(targets_B) < FEW_ROWS:
         warnings.append(
-            f"{len(targets_B)} row{'s' * (len(targets_B) > 1)} cannot prove anything: give {FEW_ROWS} at the least, "
-            "some hundreds for an interval of a few points"
+            f"{len(targets_B)} row{'s' * (len(targets_B) > 1)} cannot prove anything: give "
+            f"{FEW_ROWS} at the least, some hundreds for an interval of a few points"
         )
     present = set(targets_B.tolist())
     if len(present) == 1:
