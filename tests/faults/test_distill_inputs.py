@@ -189,7 +189,7 @@ ROWS: Cases = {
             *distilling(ground.teacher, ground.out, "--train"),
             ground.wrote("few.jsonl", *(label("blame", word) for word in WORDS[5:8])),
         ],
-        ["few.jsonl", "3 rows cannot prove", "--dev"],
+        ["few.jsonl", "3 rows are too few", "--dev"],
     ),
     "no such file of texts": (
         without_train("--unlabelled", "no/texts.jsonl"),

@@ -42,7 +42,10 @@ def asked_recipe(
         is_file = recipe.endswith(".toml") or Path(recipe).is_file()
         found = settings_from_toml(Path(recipe)) if is_file else named(recipe)
         asked = with_settings(asked, found, where=recipe if is_file else "--recipe")
-    return with_settings(asked, asked_settings(flagged, words), where="the flags")
+    given, extra = _given(flagged), settings_from_words(words or [])
+    require_no_clash(given, extra)
+    asked = with_settings(asked, given, where="the flags")
+    return with_settings(asked, extra)
 
 
 def asked_settings(flagged: Mapping[str, Any], words: list[str] | None) -> dict[str, Any]:
@@ -51,7 +54,10 @@ def asked_settings(flagged: Mapping[str, Any], words: list[str] | None) -> dict[
     Raises:
         RecipeError: a setting that is asked for twice.
     """
-    given = {name: value for name, value in flagged.items() if value is not None}
-    extra = settings_from_words(words or [])
+    given, extra = _given(flagged), settings_from_words(words or [])
     require_no_clash(given, extra)
     return {**given, **extra}
+
+
+def _given(flagged: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flagged.items() if value is not None}
