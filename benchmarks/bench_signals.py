@@ -58,14 +58,8 @@ def run(
     out: Path, teacher: Path, rows: Any, dev: Any, settings: dict[str, Any], signals: str
 ) -> dict[str, Any]:
     recipe = replace(RECIPE, signals=signals, **settings)
-    marks: list[float] = []
     inputs = DistillInputs(teachers=[teacher], train=rows, dev=dev)
-    report = distill(
-        inputs,
-        recipe,
-        out=out,
-        listeners=(lambda progress: marks.append(progress.tokens_per_second),),
-    )
+    report = distill(inputs, recipe, out=out)
     weights = dict(read_tensors(open_model(out).weights, None))
     return {"seconds": report.seconds, "steps": report.steps, "weights": weights}
 

@@ -41,7 +41,6 @@ from potstill.files import (
     told_in_one_line,
     write_atomically,
 )
-from potstill.hardware import usable_threads
 from potstill.models.precision import Precision, resolve_precision
 from potstill.models.task_model import TaskModel
 from potstill.recipe import (
@@ -55,10 +54,10 @@ from potstill.report import Report
 from potstill.text.ragged import RaggedBatch
 from potstill.train.automatic import settle
 from potstill.train.progress import Listener, counting
-from potstill.train.world import World, join_world, leave_world
+from potstill.train.world import World
 from potstill.workflows.control import CONTROLS, require_same_shape, train_control
 from potstill.workflows.student_run import StudentRun, teachers_of, train_student
-from potstill.workflows.task_rows import own_device, run_folder
+from potstill.workflows.task_rows import joined_world, own_device, run_folder
 from potstill.workflows.transfer_set import read_transfer_set
 
 SEARCH = "search"
@@ -164,17 +163,11 @@ def distill(
         Stopped: by a signal; resumable.
     """
     require_free(out)
-    if threads is not None:
-        require_range("threads", threads, at_least=1)
     if inputs.control is not None:
         _require_control(inputs)
         require_free(control_folder(out))
-    world = join_world(device)
-    torch.set_num_threads(threads or max(1, usable_threads() // world.local_size))
-    try:
+    with joined_world(device, threads) as world:
         return _distill(inputs, recipe, out, own_device(device, world), world, listeners)
-    finally:
-        leave_world()
 
 
 def control_folder(out: Path) -> Path:

@@ -18,7 +18,6 @@ from potstill.bundle.opening import open_model
 from potstill.bundle.write import BundleContent, write_bundle
 from potstill.data.columns import Columns
 from potstill.files import require_free, told_in_one_line
-from potstill.hardware import usable_threads
 from potstill.models.loading import load_with_new_head, tensors_of
 from potstill.models.precision import resolve_precision
 from potstill.models.task_model import TaskModel
@@ -37,10 +36,11 @@ from potstill.train.compact_words import only_words_of
 from potstill.train.hard_label_objective import HardLabelObjective
 from potstill.train.loop import TrainingResult, train
 from potstill.train.progress import Listener, log_to
-from potstill.train.world import World, join_world, leave_world
+from potstill.train.world import World
 from potstill.workflows.dev_score import DevScore
 from potstill.workflows.task_rows import (
     encode_rows,
+    joined_world,
     own_device,
     rows_hash,
     run_folder,
@@ -125,14 +125,8 @@ def finetune(
         Stopped: by a signal; resumable.
     """
     require_free(out)
-    if threads is not None:
-        require_range("threads", threads, at_least=1)
-    world = join_world(device)
-    torch.set_num_threads(threads or max(1, usable_threads() // world.local_size))
-    try:
+    with joined_world(device, threads) as world:
         return _Finetuning(inputs, recipe, out, device, world).run(listeners)
-    finally:
-        leave_world()
 
 
 class _Finetuning:

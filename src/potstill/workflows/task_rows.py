@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
 from potstill.data.splits import split_rows
 from potstill.errors import DataError
+from potstill.hardware import usable_threads
 from potstill.models.precision import resolve_device
+from potstill.recipe import require_range
 from potstill.text.encoded import Encoded
 from potstill.text.tokenizer import Tokenizer
-from potstill.train.world import World
+from potstill.train.world import World, join_world, leave_world
 
 _RARE = 0.25  # of an equal share: below it accuracy says little about a class
 _MOST_UNLABELLED_LABELS = 50  # different texts: below it a column of texts looks like labels
@@ -110,6 +113,23 @@ def rows_hash(encoded: Sequence[Encoded], labels: Sequence[Sequence[str]]) -> st
 def run_folder(out: Path) -> Path:
     """Return where a run's state stands until its bundle is written."""
     return out.with_name(out.name + ".run")
+
+
+@contextlib.contextmanager
+def joined_world(device: str, threads: int | None) -> Iterator[World]:
+    """Join the processes of a run with one's share of the processor; leave them at the end.
+
+    Raises:
+        RecipeError: threads below 1, or torchrun's variables do not fit together.
+    """
+    if threads is not None:
+        require_range("threads", threads, at_least=1)
+    world = join_world(device)
+    torch.set_num_threads(threads or max(1, usable_threads() // world.local_size))
+    try:
+        yield world
+    finally:
+        leave_world()
 
 
 def own_device(device: str, world: World) -> torch.device:

@@ -79,10 +79,10 @@ def test_stored_signals_are_the_live_ones(tmp_path: Path, seeds: tuple[int, ...]
     for size in (1, 7, 50):
         rows = rng.permutation(50)[:size]
         ours, theirs = kept.signals(rows), teacher.signals(rows)
-        torch.testing.assert_close(ours.logits_BC, theirs.logits_BC, rtol=0, atol=2e-5)
+        torch.testing.assert_close(ours.logits_BC, theirs.logits_BC, rtol=0, atol=1e-5)
         assert set(ours.states) == set(theirs.states) == set(STATES)
         for index in STATES:
-            torch.testing.assert_close(ours.states[index], theirs.states[index], rtol=0, atol=2e-5)
+            torch.testing.assert_close(ours.states[index], theirs.states[index], rtol=0, atol=1e-5)
             assert len(ours.states[index]) == LENGTHS[rows].sum()
 
 
@@ -158,7 +158,7 @@ def test_signals_of_another_identity_are_replaced(tmp_path: Path) -> None:
     ]
     found = StoredSignals(folder, fewer, device=CPU).signals(np.arange(50))
     expected = live(8, states=(1,)).signals(np.arange(50))
-    torch.testing.assert_close(found.logits_BC, expected.logits_BC, rtol=0, atol=2e-5)
+    torch.testing.assert_close(found.logits_BC, expected.logits_BC, rtol=0, atol=1e-5)
 
 
 class Note(NamedTuple):
