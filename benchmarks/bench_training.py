@@ -39,7 +39,8 @@ from potstill.text.batching import batches_by_tokens
 from potstill.text.ragged import RaggedBatch
 from potstill.train.checkpoints import CheckpointFolder
 from potstill.train.compact_words import only_words_of
-from potstill.train.hard_label_objective import HardLabelObjective
+from potstill.train.label_objective import LabelObjective
+from potstill.train.learnable import Learnable
 from potstill.train.loop import train
 from potstill.workflows.demo import packaged_model
 
@@ -106,9 +107,9 @@ def sst2() -> Data:
     return Data(
         task=task,
         train=parts["train"][1],
-        train_targets=task.targets(parts["train"][0]),
+        train_targets=task.gold(parts["train"][0]),
         dev=parts["dev"][1],
-        dev_targets=task.targets(parts["dev"][0]),
+        dev_targets=task.gold(parts["dev"][0]),
     )
 
 
@@ -121,7 +122,7 @@ def run_ours(data: Data) -> dict[str, Any]:
         tempfile.TemporaryDirectory() as place,
         only_words_of(model, [data.train, data.dev]) as renumber,
     ):
-        objective = HardLabelObjective(renumber(data.train), data.train_targets)
+        objective = LabelObjective(Learnable(renumber(data.train), data.train_targets))
         result = train(
             model,
             objective,

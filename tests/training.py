@@ -15,7 +15,8 @@ from potstill.models import TaskModel
 from potstill.recipe import TrainingRecipe, recipe_hash
 from potstill.runtime.torch_engine import TorchEngine
 from potstill.train.checkpoints import CheckpointFolder
-from potstill.train.hard_label_objective import HardLabelObjective
+from potstill.train.label_objective import LabelObjective
+from potstill.train.learnable import Learnable
 from potstill.train.loop import TrainingResult, train
 from potstill.train.world import World, join_world, leave_world
 from tests.tiny import random_batch, tiny_config, tiny_head
@@ -33,11 +34,12 @@ RECIPE = TrainingRecipe(
 )
 
 
-def tiny_objective() -> HardLabelObjective:
+def tiny_objective() -> LabelObjective:
     """Return a task that can be learned: the class is the first id modulo 3."""
     lengths = np.random.default_rng(1).integers(2, 20, ROWS).tolist()
     texts = random_batch(lengths, seed=2)
-    return HardLabelObjective(texts, (texts.ids[texts.offsets[:-1]] % 3).astype(np.int64))
+    targets = (texts.ids[texts.offsets[:-1]] % 3).astype(np.int64)
+    return LabelObjective(Learnable(texts, targets))
 
 
 def tiny_model(dropout: float = 0.1) -> TaskModel:
@@ -56,8 +58,8 @@ def tiny_run(folder: Path, model: TaskModel | None = None, **options: Any) -> Tr
     engine = TorchEngine(model)
 
     def score() -> float:
-        logits = engine.run(objective.texts)["logits"]
-        return float((logits.argmax(-1) == objective.targets).mean())
+        logits = engine.run(objective.rows.texts)["logits"]
+        return float((logits.argmax(-1) == objective.rows.targets).mean())
 
     return train(
         model,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from potstill.workflows.comparison import Comparison
     from potstill.workflows.evaluate import EvaluatedModel
 
-_COLUMNS = {"text_column": "text", "label_column": "label"}
+_COLUMNS = {f"{name}_column": name for name in ("text", "text_pair", "label", "tokens", "tags")}
 
 
 def info(model: str | Path, *, allow_pickle: bool = False) -> dict[str, Any]:
@@ -52,10 +52,12 @@ def compare(
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
+    from potstill.data.columns import Columns
     from potstill.workflows.compare import CompareOptions
     from potstill.workflows.compare import compare as run_compare
 
-    known = {field.name for field in fields(CompareOptions)}
+    columns = {ours: options.pop(name) for name, ours in _COLUMNS.items() if name in options}
+    known = {field.name for field in fields(CompareOptions)} - {"columns"}
     for name in options.keys() - known:
         raise RecipeError(f"there is no option {name!r}", allowed=", ".join(sorted(known)))
     asked = CompareOptions(
@@ -63,6 +65,7 @@ def compare(
         test=test,
         html=None if html is None else Path(html),
         flips=None if flips is None else Path(flips),
+        columns=Columns(**columns),
         **options,
     )
     return run_compare(models, asked)
@@ -75,7 +78,7 @@ def evaluate(model: str | Path, test: Any, **options: Any) -> EvaluatedModel:
         model: a model folder or "hub:NAME".
         test: a file, list of dicts, `datasets.Dataset` or pandas frame.
         **options: fields of `EvaluateOptions` (primary, max_length, precision, threads, seed, …),
-            and `text_column`, `label_column`.
+            and `text_column`, `label_column` and their like.
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.
@@ -113,7 +116,7 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
         threads: of the processor; None: what affinity and quota allow.
         allow_pickle: convert a model of pickles once, in a child process.
         **settings: fields of `FinetuneRecipe` (epochs, learning_rate, seed, …), and
-            `text_column`, `label_column`.
+            `text_column`, `label_column` and their like.
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.
@@ -162,7 +165,7 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
         threads: of the processor; None: what affinity and quota allow.
         allow_pickle: convert a model of pickles once, in a child process.
         **settings: fields of `DistillRecipe` (layers, choose, keep, temperature, epochs, …), and
-            `text_column`, `label_column`.
+            `text_column`, `label_column` and their like.
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.
@@ -197,6 +200,7 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
     unlabelled: Any = None,
     control: bool = False,
     pretrained: str | Path | None = None,
+    task: str | None = None,
     floor: float | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -214,12 +218,13 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
         unlabelled: texts of the same kind, of which the teacher speaks.
         control: also train the control, written to `<out>-control`.
         pretrained: the model that a tuned teacher was tuned from, for the control.
+        task: kind of task; None: the teacher's, of a bare encoder classification.
         floor: least retention; `report.gate` tells whether it holds.
         device: auto, cpu, cuda, mps.
         threads: of the processor; None: what affinity and quota allow.
         allow_pickle: convert a model of pickles once, in a child process.
         **settings: fields of `DistillRecipe`; of the teacher's `FinetuneRecipe` in a dict
-            `teacher_settings`; and `text_column`, `label_column`.
+            `teacher_settings`; and `text_column`, `label_column` and their like.
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.
@@ -240,6 +245,7 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
         unlabelled=unlabelled,
         control=control,
         pretrained=pretrained,
+        task=task,
         floor=floor,
         allow_pickle=allow_pickle,
         columns=Columns(**columns),

@@ -206,9 +206,9 @@ def test_a_search_is_told_with_its_ranking(
 
 # What is asked for, and the settings that it leads to.
 RECIPES: list[tuple[list[str], dict[str, Any]]] = [
-    (["--recipe", "standard"], {"soft_targets": 0.9, "hard_labels": 0.1, "relations": 0.0}),
+    (["--recipe", "standard"], {"soft_targets": None, "hard_labels": None, "relations": 0.0}),
     (["--recipe", "teacher-only"], {"soft_targets": 1.0, "hard_labels": 0.0}),
-    (["--recipe", "aligned"], {"hidden_cosine": 0.5, "soft_targets": 0.9}),
+    (["--recipe", "aligned"], {"hidden_cosine": 0.5, "soft_targets": None}),
     (["--recipe", "relations", "--temperature", "4"], {"relations": 0.5, "temperature": 4.0}),
     (["--recipe", "FILE"], {"hidden_mse": 0.25, "layers": 3, "seed": 9}),
     (["--recipe", "FILE", "--layers", "1"], {"hidden_mse": 0.25, "layers": 1}),

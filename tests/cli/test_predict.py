@@ -53,7 +53,7 @@ def test_texts_in_parts_are_answered_in_their_order(
 ) -> None:
     words = ["predict", model, "--input", write_rows(tmp_path / "rows.jsonl", count=8), *PLAIN]
     whole = said(capsys, *words).out.splitlines()
-    monkeypatch.setattr(workflow, "_TEXTS_AT_ONCE", 3)
+    monkeypatch.setattr(workflow, "_ROWS_AT_ONCE", 3)
     parts = said(capsys, *words).out.splitlines()
     assert [line.split("\t")[::2] for line in parts] == [line.split("\t")[::2] for line in whole]
     assert len(parts) == 8

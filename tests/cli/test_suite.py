@@ -85,7 +85,7 @@ def test_every_cell_is_stored_with_its_answers(done: Path) -> None:
         for kind in kinds
     }
     for cell in cells:
-        assert len(cell["predicted"]) == len(cell["targets"]) == 60
+        assert len(cell["statistics"]) == len(cell["trivial"]) == cell["test_rows"] == 60
 
 
 def test_a_second_run_trains_nothing(file: Path, done: Path) -> None:
@@ -138,7 +138,8 @@ def test_a_killed_suite_goes_on_and_its_partial_table_says_so(
 
     def answers(out: Path) -> dict[str, object]:
         return {
-            name: json.loads(content or b"")["predicted"] for name, content in cells_of(out).items()
+            name: json.loads(content or b"")["statistics"]
+            for name, content in cells_of(out).items()
         }
 
     assert answers(tmp_path) == answers(done)
@@ -153,7 +154,7 @@ def test_the_command_prints_the_stored_table(
     assert told.status == 0
     lines = told.out.splitlines()
     assert lines[0].startswith("task\tmetric\t")
-    assert lines[1].startswith("praise\taccuracy\t60\t2\t")
+    assert lines[1].startswith("praise\taccuracy\t100\t60\t2\t")
     assert page.read_text().count("\n| praise |") == 1
     answer = said(capsys, *words, "--json").answer
     assert answer["rows"][0]["task"] == "praise"

@@ -129,7 +129,8 @@ def test_an_unknown_suffix_is_told_with_those_that_are_known(tmp_path, name):
 
 
 def test_a_json_file_is_told_to_become_jsonl(tmp_path):
-    assert "name the file .jsonl" in told(tmp_path / "train.json")
+    line = told_of(tmp_path / "train.json", b'[{"text": "a", "label": "x"}]')
+    assert "name the file .jsonl" in line
 
 
 @pytest.mark.parametrize("content", [b"not parquet", b"PAR1 cut off PAR1"])

@@ -311,7 +311,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Begun:
     def note(run: Any, name: str, model: Any, objective_of: Any, recipe: Any, dev: Any) -> Any:
         noted.first_weights[name] = tensors_of(model)
         noted.recipes[name] = recipe
-        noted.rows[name] = len(objective_of(run.data.texts[0]).lengths)
+        noted.rows[name] = len(objective_of(run.data.rows).lengths)
         return real(run, name, model, objective_of, recipe, dev)
 
     monkeypatch.setattr(student_run, "_train_once", note)

@@ -19,19 +19,19 @@ import torch
 from safetensors.torch import load_file
 
 from potstill.errors import Diverged, RecipeError, Stopped
-from potstill.train.hard_label_objective import HardLabelObjective
+from potstill.train.label_objective import LabelObjective
 from potstill.train.progress import Meter, Progress
 from tests.training import RECIPE, ROWS, tiny_model, tiny_objective, tiny_run, weights_of
 
 
 @dataclass(frozen=True, slots=True)
-class PoisonedObjective(HardLabelObjective):
+class PoisonedObjective(LabelObjective):
     """The tiny task, until there is poison: then every loss is multiplied by it."""
 
     poison: list[float] = field(default_factory=list)
 
     def loss_sums(self, model: Any, batch: Any, noise: Any) -> dict[str, torch.Tensor]:
-        sums = HardLabelObjective.loss_sums(self, model, batch, noise)
+        sums = LabelObjective.loss_sums(self, model, batch, noise)
         return {name: value * math.prod(self.poison) for name, value in sums.items()}
 
 
@@ -127,7 +127,7 @@ def test_bf16_learns_too(tmp_path: Path) -> None:
 
 def test_nan_ends_the_run_and_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     plain = tiny_objective()
-    objective = PoisonedObjective(plain.texts, plain.targets)
+    objective = PoisonedObjective(plain.rows)
 
     def poison(progress: Progress) -> None:
         if progress.step == 12:

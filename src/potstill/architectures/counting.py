@@ -6,7 +6,7 @@ import math
 
 from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
-from potstill.architectures.names import hf_names
+from potstill.architectures.names import VECTOR_MAP, hf_names
 
 
 def count_parameters(config: EncoderConfig, head: HeadSpec | None = None) -> int:
@@ -16,7 +16,8 @@ def count_parameters(config: EncoderConfig, head: HeadSpec | None = None) -> int
 
 def weight_shapes(config: EncoderConfig, head: HeadSpec) -> dict[str, tuple[int, ...]]:
     """Return the shape of every weight by our name."""
-    return {name: _shape(name, config, head) for name in hf_names(config, head)}
+    names = [*hf_names(config, head), *(VECTOR_MAP if head.width else ())]
+    return {name: _shape(name, config, head) for name in names}
 
 
 def _shape(name: str, config: EncoderConfig, head: HeadSpec) -> tuple[int, ...]:
@@ -34,7 +35,7 @@ def _matrix(module: str, config: EncoderConfig, head: HeadSpec) -> tuple[int, in
         "embeddings.words": (config.vocabulary_size, width),
         "embeddings.positions": (config.max_positions, width),
         "embeddings.token_types": (config.token_types, width),
-        "head.output": (len(head.labels), width),
+        "head.output": (head.width or len(head.labels), width),
         "head.decoder": (config.vocabulary_size, width),
     }
     if module.endswith("norm"):

@@ -15,7 +15,7 @@ from potstill.architectures.config import LARGEST_DROPOUT, Family
 from potstill.errors import ModelError
 
 HeadKind = Literal[
-    "none", "classification", "token-classification", "question-answering", "masked-lm"
+    "none", "classification", "token-classification", "question-answering", "masked-lm", "embedding"
 ]
 Pooling = Literal["first", "mean"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -33,6 +33,7 @@ _CLASS_SUFFIX: Mapping[HeadKind, str] = {
     "token-classification": "ForTokenClassification",
     "question-answering": "ForQuestionAnswering",
     "masked-lm": "ForMaskedLM",
+    "embedding": "Model",  # what follows the encoder is sentence-transformers' matter
 }
 # Other classes that hold one of these heads; what they hold besides is known to be ignorable.
 _CLASS_SYNONYMS: Mapping[str, HeadKind] = {
@@ -62,6 +63,10 @@ class HeadSpec:
     pooling: Pooling = "first"  # which positions a classifier reads
     dropout: float | None = None  # before the last layer; None: the encoder's
     problem: str | None = None  # Hugging Face's problem_type, None where not told
+    normalize: bool = False  # of embeddings: vectors of length 1
+    width: int | None = (
+        None  # of embeddings: that of a dense map after pooling, None: there is none
+    )
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built for."""
@@ -73,7 +78,17 @@ class HeadSpec:
     @property
     def reads_first_position_only(self) -> bool:
         """Tell whether the last layer is needed at the first position only."""
-        return self.kind == "classification" and self.pooling == "first"
+        return self.kind in {"classification", "embedding"} and self.pooling == "first"
+
+    @property
+    def answers_whole_texts(self) -> bool:
+        """Tell whether there is one output a text, not one a token."""
+        return self.kind in {"classification", "embedding"}
+
+    @property
+    def is_mean_classifier(self) -> bool:
+        """Tell whether this is the form that is potstill's alone."""
+        return self.kind == "classification" and self.pooling == "mean"
 
 
 def hf_class_name(family: Family, head: HeadSpec) -> str:
@@ -82,7 +97,7 @@ def hf_class_name(family: Family, head: HeadSpec) -> str:
     A mean-pooled classifier has none: its folder names the bare encoder, which transformers loads
     without the head.
     """
-    kind: HeadKind = "none" if head.pooling == "mean" else head.kind
+    kind: HeadKind = "none" if head.is_mean_classifier else head.kind
     return _CLASS_PREFIX[family] + _CLASS_SUFFIX[kind]
 
 
@@ -150,15 +165,17 @@ def _kind_of_class(name: str, family: Family, where: str) -> HeadKind:
     for prefix in sorted(_CLASS_PREFIX.values(), key=len, reverse=True):
         if name.startswith(prefix):
             suffix = name.removeprefix(prefix)
-            by_suffix = {theirs: kind for kind, theirs in _CLASS_SUFFIX.items()} | dict(
-                _CLASS_SYNONYMS
-            )
+            by_suffix = {
+                theirs: kind for kind, theirs in _CLASS_SUFFIX.items() if kind != "embedding"
+            } | dict(_CLASS_SYNONYMS)
             if suffix in by_suffix:
                 return by_suffix[suffix]
     raise ModelError(
         f"architectures names {name!r}, a head that potstill does not know",
         where=where,
-        allowed=", ".join(_CLASS_PREFIX[family] + suffix for suffix in _CLASS_SUFFIX.values()),
+        allowed=", ".join(
+            _CLASS_PREFIX[family] + suffix for suffix in dict.fromkeys(_CLASS_SUFFIX.values())
+        ),
     )
 
 

@@ -97,6 +97,12 @@ _MEAN_POOLED_CLASSIFIER: Sequence[Entry] = (
     ("head.output", "potstill_classifier.output", BOTH),
 )
 
+# Of sentence-transformers' Dense, in the folder of that step.
+VECTOR_MAP: Mapping[str, str] = {
+    "head.output.weight": "linear.weight",
+    "head.output.bias": "linear.bias",
+}
+
 PREFIXES: Mapping[Family, str] = {
     "bert": "bert.",
     "distilbert": "distilbert.",
@@ -153,9 +159,9 @@ def encoder_entries(config: EncoderConfig) -> list[Entry]:
 
 def head_entries(family: Family, head: HeadSpec) -> Sequence[Entry]:
     """Return the head's table lines."""
-    if head.kind == "none":
+    if head.kind in {"none", "embedding"}:  # an embedding's map stands in a file of its own
         return ()
-    if head.kind == "classification" and head.pooling == "mean":
+    if head.is_mean_classifier:
         return _MEAN_POOLED_CLASSIFIER
     return _HEADS[head.kind][family]
 
@@ -166,7 +172,7 @@ def needs_pooler(family: Family, head: HeadSpec) -> bool:
 
 
 def _is_bare(head: HeadSpec) -> bool:
-    return head.kind == "none" or head.pooling == "mean"
+    return head.kind in {"none", "embedding"} or head.is_mean_classifier
 
 
 def _written_out(entries: Sequence[Entry], prefix: str) -> dict[str, str]:

@@ -47,7 +47,7 @@ def model_card(config: EncoderConfig, head: HeadSpec, manifest: Manifest) -> str
 
 def _how_to_load(config: EncoderConfig, head: HeadSpec) -> str:
     ours = '```python\nimport potstill\n\nmodel = potstill.load("this/folder")\n```'
-    if head.pooling == "mean" and head.kind == "classification":
+    if head.is_mean_classifier:
         return ours + (
             "\n\nThe classifier reads the mean of all positions, a form that transformers does not "
             "have: `AutoModel` loads the encoder, but not the classifier."

@@ -29,7 +29,7 @@ _TASK_BY_PROBLEM = {
     "regression": "regression",
     "single_label_classification": "classification",
 }
-_OF_WHOLE_TEXTS = tuple(_TASK_BY_PROBLEM.values())
+_OF_WHOLE_TEXTS = (*_TASK_BY_PROBLEM.values(), "ranking")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class ModelFolder:
     plan: ReadingPlan  # which stored tensor is which weight
     weights: WeightFiles
     vectors: VectorRecipe | None  # of a sentence-transformers folder
+    vector_map: WeightFiles | None  # of its dense step
     manifest: Manifest | None  # of a bundle of ours
 
     @property
@@ -56,6 +57,19 @@ class ModelFolder:
             default = "regression" if len(self.head.labels) == 1 else "classification"
             return _TASK_BY_PROBLEM.get(self.head.problem or "", default)
         return self.head.kind
+
+    @property
+    def answering_head(self) -> HeadSpec:
+        """Return the head that gives the outputs: of an embedding model the way to its vectors."""
+        if self.task != "embedding" or self.head.kind != "none":
+            return self.head
+        recipe = self.vectors or VectorRecipe()
+        return HeadSpec(
+            kind="embedding",
+            pooling=recipe.pooling,
+            normalize=recipe.normalize,
+            width=recipe.width,
+        )
 
     @property
     def max_length(self) -> int:
@@ -152,6 +166,7 @@ def open_folder(path: Path, *, verify: bool = True) -> ModelFolder:
         verify_files(path, manifest)
     head = _head_of(path, hf_config, config, weights, manifest)
     plan = plan_reading(weights.entries, config, head)
+    vectors = read_vector_recipe(path)
     return ModelFolder(
         path=path,
         hf_config=hf_config,
@@ -159,7 +174,10 @@ def open_folder(path: Path, *, verify: bool = True) -> ModelFolder:
         head=head,
         plan=plan,
         weights=weights,
-        vectors=read_vector_recipe(path),
+        vectors=vectors,
+        vector_map=find_weights(path / vectors.dense_folder)
+        if vectors is not None and vectors.width
+        else None,
         manifest=manifest,
     )
 

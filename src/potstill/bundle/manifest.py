@@ -39,6 +39,10 @@ class Manifest:
     pooling: str | None = None
     primary: str | None = None  # the metric that choices were made by, None where none was
     max_length: int | None = None  # tokens of a text, special ones included
+    long_texts: str | None = None  # cut, or read in windows
+    overlap: int | None = None  # tokens that two windows share
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # of answers, chosen on dev
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what else the task is asked
     lineage: Mapping[str, Any] = field(default_factory=dict)  # from which model and recipe
     measurements: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)  # name -> sha256
@@ -51,6 +55,10 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "pooling": _TEXT,
     "primary": _TEXT,
     "max_length": _NUMBER,
+    "long_texts": _TEXT,
+    "overlap": _NUMBER,
+    "thresholds": (dict,),
+    "settings": (dict,),
     "lineage": (dict,),
     "measurements": (dict,),
     "files": (dict,),
@@ -130,7 +138,7 @@ def is_identity_file(name: str) -> bool:
     return (
         name in _IDENTITY_NAMES
         or ("/" not in name and name.endswith((".safetensors", ".safetensors.index.json")))
-        or name == "1_Pooling/config.json"
+        or name.endswith(("_Pooling/config.json", "_Dense/config.json", "_Dense/model.safetensors"))
     )
 
 

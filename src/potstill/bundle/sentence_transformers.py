@@ -1,12 +1,13 @@
 """The files by which sentence-transformers tells how a text becomes a vector.
 
-`modules.json` lists the steps; potstill knows encoder, pooling and normalizing, in this order.
+`modules.json` lists the steps; potstill knows encoder, pooling, a dense map and normalizing, in
+this order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ _POOLING_KEYS: Mapping[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
 }
 _MODES: Mapping[str, Pooling] = {"cls": "first", "mean": "mean"}
-_STEPS = ("Transformer", "Pooling", "Normalize")
+_TRANSFORMER, _POOLING, _DENSE, _NORMALIZE = "Transformer", "Pooling", "Dense", "Normalize"
+_KNOWN = {
+    (_TRANSFORMER, _POOLING, *dense, *norm)
+    for dense in ((), (_DENSE,))
+    for norm in ((), (_NORMALIZE,))
+}
+_IDENTITY = "torch.nn.modules.linear.Identity"
+DENSE_FOLDER = "2_Dense"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +36,9 @@ class VectorRecipe:
 
     pooling: Pooling = "mean"
     normalize: bool = False
+    width: int | None = None  # of the dense map after pooling; None: there is none
+    dense_folder: str = DENSE_FOLDER  # where its weights stand
+    prompts: Mapping[str, str] = field(default_factory=dict)  # what stands before a text, by name
     max_length: int | None = None  # tokens; None: the encoder's
     unheeded: tuple[str, ...] = ()  # what the folder asks besides and potstill does not do
 
@@ -43,23 +54,30 @@ def read_vector_recipe(folder: Path) -> VectorRecipe | None:
         return None
     steps = read_json_list(modules_file)
     kinds = [str(step.get("type", "without a type")).rpartition(".")[2] for step in steps]
-    if tuple(kinds) not in {_STEPS[:2], _STEPS}:
+    if tuple(kinds) not in _KNOWN:
         raise ModelError(
             f"the steps are {', '.join(kinds) or 'none'}",
             where=str(modules_file),
-            allowed=", ".join(_STEPS[:2]) + " and, at the end, Normalize",
+            allowed="Transformer, Pooling and then, where there are any, Dense and Normalize",
         )
     settings = _optional(folder / "sentence_bert_config.json")
+    common = _optional(folder / "config_sentence_transformers.json")
+    dense = _plain_name(steps[2], modules_file) if _DENSE in kinds else None
     return VectorRecipe(
         pooling=_read_pooling(folder / _plain_name(steps[1], modules_file) / "config.json"),
-        normalize="Normalize" in kinds,
+        normalize=_NORMALIZE in kinds,
+        width=_dense_width(folder / dense / "config.json") if dense else None,
+        dense_folder=dense or DENSE_FOLDER,
+        prompts=_prompts(common),
         max_length=_length(settings),
-        unheeded=_unheeded(settings, _optional(folder / "config_sentence_transformers.json")),
+        unheeded=_unheeded(settings, common),
     )
 
 
 def write_vector_recipe(folder: Path, recipe: VectorRecipe, *, hidden_size: int) -> None:
-    """Write the files that `SentenceTransformer(folder)` reads."""
+    """Write the files that `SentenceTransformer(folder)` reads; the map's weights are not ours."""
+    kinds = [_TRANSFORMER, _POOLING, *([_DENSE] if recipe.width else [])]
+    kinds += [_NORMALIZE] if recipe.normalize else []
     steps = [
         {
             "idx": index,
@@ -67,7 +85,7 @@ def write_vector_recipe(folder: Path, recipe: VectorRecipe, *, hidden_size: int)
             "path": "" if index == 0 else f"{index}_{kind}",
             "type": f"sentence_transformers.models.{kind}",
         }
-        for index, kind in enumerate(_STEPS if recipe.normalize else _STEPS[:2])
+        for index, kind in enumerate(kinds)
     ]
     write_json(folder / "modules.json", steps)
     (folder / "1_Pooling").mkdir(exist_ok=True)
@@ -78,11 +96,15 @@ def write_vector_recipe(folder: Path, recipe: VectorRecipe, *, hidden_size: int)
         | modes
         | {"pooling_mode_max_tokens": False, "pooling_mode_mean_sqrt_len_tokens": False},
     )
+    if recipe.width:
+        (folder / DENSE_FOLDER).mkdir(exist_ok=True)
+        write_json(folder / DENSE_FOLDER / "config.json", _dense_config(hidden_size, recipe.width))
     if recipe.normalize:
-        (folder / "2_Normalize").mkdir(exist_ok=True)
+        (folder / f"{len(kinds) - 1}_{_NORMALIZE}").mkdir(exist_ok=True)
     settings = {"max_seq_length": recipe.max_length, "do_lower_case": False}
     write_json(folder / "sentence_bert_config.json", settings)
-    write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine"})
+    common = {"similarity_fn_name": "cosine", "prompts": dict(recipe.prompts)}
+    write_json(folder / "config_sentence_transformers.json", common)
 
 
 def _read_pooling(config_file: Path) -> Pooling:
@@ -100,11 +122,40 @@ def _read_pooling(config_file: Path) -> Pooling:
     return _POOLING_KEYS[on[0]]
 
 
+def _dense_width(config_file: Path) -> int:
+    config = read_json_object(config_file)
+    activation = config.get("activation_function", _IDENTITY)
+    width, has_bias = config.get("out_features"), config.get("bias", True)
+    if activation != _IDENTITY or type(width) is not int or width < 1 or has_bias is not True:
+        raise ModelError(
+            f"the dense step has activation {activation}, {width} outputs and bias {has_bias}",
+            where=str(config_file),
+            allowed=f"{_IDENTITY} with a bias",
+        )
+    return width
+
+
+def _dense_config(inputs: int, outputs: int) -> Mapping[str, Any]:
+    return {
+        "in_features": inputs,
+        "out_features": outputs,
+        "bias": True,
+        "activation_function": _IDENTITY,
+    }
+
+
+def _prompts(common: Mapping[str, Any]) -> Mapping[str, str]:
+    found = common.get("prompts")
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): text for name, text in found.items() if isinstance(text, str)}
+
+
 def _plain_name(step: Mapping[str, Any], modules_file: Path) -> str:
     name = step.get("path")
     if not isinstance(name, str) or not name or Path(name).name != name:
         raise ModelError(
-            f"the path of the step Pooling is {name!r}",
+            f"the path of the step {str(step.get('type')).rpartition('.')[2]} is {name!r}",
             where=str(modules_file),
             allowed="the name of a folder beside modules.json",
         )

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from potstill.architectures.config import CONFIG_KEYS, EncoderConfig, config_to_hf
 from potstill.architectures.heads import HeadSpec, dropout_key, head_to_hf
-from potstill.architectures.names import hf_names
+from potstill.architectures.names import VECTOR_MAP, hf_names
 from potstill.bundle.card import model_card
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.json_files import write_json
 from potstill.bundle.manifest import Manifest, fingerprint, write_manifest
-from potstill.bundle.sentence_transformers import VectorRecipe, write_vector_recipe
+from potstill.bundle.sentence_transformers import (
+    DENSE_FOLDER,
+    VectorRecipe,
+    write_vector_recipe,
+)
 from potstill.bundle.weights import read_tensors, write_weights
 from potstill.files import folder_whole_or_absent, write_atomically
 from potstill.text.tokenizer import Tokenizer
@@ -60,19 +64,27 @@ def write_bundle(target: Path, content: BundleContent) -> str:
     with folder_whole_or_absent(target) as staging:
         write_json(staging / "config.json", hf_config_of(content))
         names = hf_names(content.config, content.head)
-        assert set(names) == set(content.tensors), (
-            "the tensors are not those of the name table: "
-            f"{sorted(set(names) ^ set(content.tensors))}"
+        tensors = {ours: each for ours, each in content.tensors.items() if ours not in VECTOR_MAP}
+        if content.head.kind != "embedding":
+            tensors = dict(content.tensors)
+        assert set(names) == set(tensors), (
+            f"the tensors are not those of the name table: {sorted(set(names) ^ set(tensors))}"
         )
-        write_weights(staging, {names[ours]: array for ours, array in content.tensors.items()})
+        write_weights(staging, {names[ours]: array for ours, array in tensors.items()})
         if content.tokenizer is not None:
             content.tokenizer.save(staging)
         if content.vectors is not None:
             write_vector_recipe(staging, content.vectors, hidden_size=content.config.hidden_size)
+            if content.vectors.width:
+                _write_vector_map(staging / DENSE_FOLDER, content)
         card = model_card(content.config, content.head, content.manifest)
         write_atomically(staging / "README.md", card.encode())
         write_manifest(staging, content.manifest)
         return fingerprint(staging)
+
+
+def _write_vector_map(folder: Path, content: BundleContent) -> None:
+    write_weights(folder, {theirs: content.tensors[ours] for ours, theirs in VECTOR_MAP.items()})
 
 
 def content_of(folder: ModelFolder, tokenizer: Tokenizer) -> BundleContent:
@@ -83,12 +95,18 @@ def content_of(folder: ModelFolder, tokenizer: Tokenizer) -> BundleContent:
     """
     folder.require_complete()
     ours_of = {stored: ours for ours, stored in folder.plan.sources.items()}
+    tensors = {
+        ours_of[stored]: array for stored, array in read_tensors(folder.weights, list(ours_of))
+    }
+    if folder.vector_map is not None:
+        ours_of = {theirs: ours for ours, theirs in VECTOR_MAP.items()}
+        found = read_tensors(folder.vector_map, list(ours_of))
+        tensors |= {ours_of[theirs]: array for theirs, array in found}
     return BundleContent(
         config=folder.plan.config,
-        head=folder.head,
-        tensors={
-            ours_of[stored]: array for stored, array in read_tensors(folder.weights, list(ours_of))
-        },
+        # A bare encoder may keep its pooler, which no embedding needs.
+        head=folder.head if folder.vector_map is None else folder.answering_head,
+        tensors=tensors,
         tokenizer=tokenizer,
         vectors=folder.vectors,
         manifest=folder.manifest or Manifest(task=folder.task, lineage={"from": _origin(folder)}),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from potstill.cli import flags
+from potstill.cli.columns import columns_named
 
 
 def compare(  # noqa: PLR0913 - a verb's flags are its parameters
@@ -29,7 +30,10 @@ def compare(  # noqa: PLR0913 - a verb's flags are its parameters
     ] = None,
     rounds: Annotated[int, typer.Option(help="Timed rounds of each model.", min=1)] = 5,
     text_column: flags.TextColumn = "text",
+    text_pair_column: flags.TextPairColumn = "text_pair",
     label_column: flags.LabelColumn = "label",
+    tokens_column: flags.TokensColumn = "tokens",
+    tags_column: flags.TagsColumn = "tags",
     max_length: flags.MaxLength = None,
     precision: flags.Precision = "auto",
     threads: flags.Threads = None,
@@ -52,8 +56,9 @@ def compare(  # noqa: PLR0913 - a verb's flags are its parameters
         flips=flips,
         price_per_hour=price_per_hour,
         rounds=rounds,
-        text_column=text_column,
-        label_column=label_column,
+        columns=columns_named(
+            text_column, text_pair_column, label_column, tokens_column, tags_column
+        ),
         max_length=max_length,
         precision=precision,
         threads=threads,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from potstill.cli import flags
+from potstill.cli.columns import columns_named
 
 
 def distill(  # noqa: PLR0913 - a verb's flags are its parameters
@@ -25,7 +26,7 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     architecture: flags.Architecture = None,
     control: Annotated[
         str | None,
-        typer.Option(help="Train a control too: pretrained, or tuned (the ablation)."),
+        typer.Option(help="Train a control too: pretrained, tuned, or cut (untaught)."),
     ] = None,
     pretrained: flags.Pretrained = None,
     temperature: flags.Temperature = None,
@@ -33,9 +34,13 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     epochs: flags.Epochs = None,
     learning_rate: flags.LearningRate = None,
     max_length: flags.MaxLength = None,
+    long_texts: flags.LongTexts = None,
     batch_tokens: flags.BatchTokens = None,
     text_column: flags.TextColumn = "text",
+    text_pair_column: flags.TextPairColumn = "text_pair",
     label_column: flags.LabelColumn = "label",
+    tokens_column: flags.TokensColumn = "tokens",
+    tags_column: flags.TagsColumn = "tags",
     recipe: flags.RecipeName = None,
     settings: flags.Settings = None,
     seed: flags.Seed = None,
@@ -51,7 +56,6 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     from potstill.cli.progress import is_main_process, progress_listener
     from potstill.cli.recipes import asked_recipe
     from potstill.cli.render_training import print_distillation
-    from potstill.data.columns import Columns
     from potstill.workflows.distill import DistillInputs, DistillRecipe, named_recipe
     from potstill.workflows.distill import distill as run
 
@@ -65,6 +69,7 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
         "epochs": epochs,
         "learning_rate": learning_rate,
         "max_length": max_length,
+        "long_texts": long_texts,
         "batch_tokens": batch_tokens,
         "seed": seed,
     }
@@ -77,7 +82,9 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
         control=control,
         pretrained=pretrained,
         allow_pickle=allow_pickle,
-        columns=Columns(text=text_column, label=label_column),
+        columns=columns_named(
+            text_column, text_pair_column, label_column, tokens_column, tags_column
+        ),
     )
     listeners = (progress_listener(),)
     report = run(inputs, asked, out=out, device=device, threads=threads, listeners=listeners)

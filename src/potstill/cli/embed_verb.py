@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from potstill.cli import flags
+
+if TYPE_CHECKING:
+    from potstill.search.vector_forms import Form
+
+_PIPE_EVERY_S = 10.0
 
 
 def embed(  # noqa: PLR0913 - a verb's flags are its parameters
     model: Annotated[str, typer.Argument(help="Model folder, or hub:NAME.")],
     *,
     rows: Annotated[str, typer.Option("--input", help="Rows: .jsonl .csv .tsv .parquet")],
-    output: Annotated[Path, typer.Option("--output", help="File of vectors: .npy")],
+    output: Annotated[
+        Path, typer.Option("--output", help="File of vectors: .npy .safetensors .parquet")
+    ],
     text_column: flags.TextColumn = "text",
+    dimensions: Annotated[
+        int | None, typer.Option(help="Keep the first so many, normed to length 1.", min=1)
+    ] = None,
+    form: Annotated[
+        str, typer.Option(help="Stored as float32, float16, int8 or binary.")
+    ] = "float32",
     max_length: flags.MaxLength = None,
     precision: flags.Precision = "auto",
     threads: flags.Threads = None,
@@ -30,14 +46,32 @@ def embed(  # noqa: PLR0913 - a verb's flags are its parameters
 
     options = EmbedOptions(
         text_column=text_column,
+        dimensions=dimensions,
+        form=cast("Form", form),  # `embed` refuses what is none
         max_length=max_length,
         precision=precision,
         threads=threads,
         device=device,
         allow_pickle=allow_pickle,
     )
-    told = run(model, rows, output, options)
+    told = run(model, rows, output, options, _teller())
     if json:
         print_json(told)
     else:
         print_facts(told)
+
+
+def _teller() -> Callable[[int, int], None]:
+    """Return what tells how far the work is; a pipe hears of it some seconds apart."""
+    from potstill.cli.render import print_progress
+
+    renews = sys.stderr.isatty()
+    told_at = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told_at
+        if renews or time.monotonic() - told_at >= _PIPE_EVERY_S:
+            told_at = time.monotonic()
+            print_progress(f"embedded {done:,} of {total:,} rows", stays=done == total)
+
+    return tell

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from potstill.cli import flags
+from potstill.cli.columns import columns_named
 
 
 def evaluate(  # noqa: PLR0913 - a verb's flags are its parameters
@@ -15,7 +16,10 @@ def evaluate(  # noqa: PLR0913 - a verb's flags are its parameters
     test: Annotated[str, typer.Option("--test", help="Labelled rows.")],
     primary: flags.Primary = None,
     text_column: flags.TextColumn = "text",
+    text_pair_column: flags.TextPairColumn = "text_pair",
     label_column: flags.LabelColumn = "label",
+    tokens_column: flags.TokensColumn = "tokens",
+    tags_column: flags.TagsColumn = "tags",
     max_length: flags.MaxLength = None,
     precision: flags.Precision = "auto",
     seed: flags.Seed = None,
@@ -27,13 +31,14 @@ def evaluate(  # noqa: PLR0913 - a verb's flags are its parameters
     """Judge a model on labelled rows."""
     from potstill.cli.render import print_json
     from potstill.cli.render_evidence import print_evaluation
-    from potstill.data.columns import Columns
     from potstill.workflows.evaluate import EvaluateOptions
     from potstill.workflows.evaluate import evaluate as run
 
     options = EvaluateOptions(
         primary=primary,
-        columns=Columns(text=text_column, label=label_column),
+        columns=columns_named(
+            text_column, text_pair_column, label_column, tokens_column, tags_column
+        ),
         max_length=max_length,
         precision=precision,
         device=device,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from potstill.cli import flags
+from potstill.cli.columns import columns_named
 
 
 def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
@@ -14,10 +15,15 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     train: flags.Train,
     out: flags.Out,
     *,
-    task: Annotated[str | None, typer.Option(help="classification")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification (default), multi-label, regression, …")
+    ] = None,
     dev: flags.Dev = None,
     text_column: flags.TextColumn = "text",
+    text_pair_column: flags.TextPairColumn = "text_pair",
     label_column: flags.LabelColumn = "label",
+    tokens_column: flags.TokensColumn = "tokens",
+    tags_column: flags.TagsColumn = "tags",
     pooling: Annotated[
         str | None, typer.Option(help="What the classifier reads: first ([CLS]) or mean.")
     ] = None,
@@ -25,6 +31,7 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     epochs: flags.Epochs = None,
     learning_rate: flags.LearningRate = None,
     max_length: flags.MaxLength = None,
+    long_texts: flags.LongTexts = None,
     batch_tokens: flags.BatchTokens = None,
     recipe: flags.RecipeName = None,
     settings: flags.Settings = None,
@@ -41,7 +48,6 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     from potstill.cli.progress import is_main_process, progress_listener
     from potstill.cli.recipes import asked_recipe
     from potstill.cli.render import print_json, print_report
-    from potstill.data.columns import Columns
     from potstill.tasks.task_names import task_named
     from potstill.workflows.finetune import FinetuneRecipe, Inputs, named_recipe
     from potstill.workflows.finetune import finetune as run
@@ -53,11 +59,12 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
         "epochs": epochs,
         "learning_rate": learning_rate,
         "max_length": max_length,
+        "long_texts": long_texts,
         "batch_tokens": batch_tokens,
         "seed": seed,
     }
     asked = asked_recipe(FinetuneRecipe(), recipe, flagged, settings, named=named_recipe)
-    columns = Columns(text=text_column, label=label_column)
+    columns = columns_named(text_column, text_pair_column, label_column, tokens_column, tags_column)
     report = run(
         Inputs(model=model, train=train, dev=dev, columns=columns, allow_pickle=allow_pickle),
         asked,

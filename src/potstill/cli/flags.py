@@ -20,7 +20,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 on CUDA.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be absent or empty.")]
 Train = Annotated[
-    str, typer.Option("--train", help="Training rows: .jsonl .csv .tsv .parquet hub:")
+    str, typer.Option("--train", help="Training rows: .jsonl .csv .tsv .parquet .conll .json hub:")
 ]
 Dev = Annotated[
     str | None, typer.Option("--dev", help="Rows to choose by; default: carved from --train.")
@@ -37,10 +37,16 @@ RecipeName = Annotated[
 ]
 Primary = Annotated[
     str | None,
-    typer.Option(help="Metric to choose and judge by: accuracy, macro_f1, matthews, f1:LABEL."),
+    typer.Option(help="Metric to choose and judge by; default: the task's own. f1:LABEL too."),
 ]
 TextColumn = Annotated[str, typer.Option(help="Column of the text.")]
-LabelColumn = Annotated[str, typer.Option(help="Column of the label.")]
+TextPairColumn = Annotated[str, typer.Option(help="Column of the second text, if there is one.")]
+LabelColumn = Annotated[str, typer.Option(help="Column of the label, or labels, or number.")]
+TokensColumn = Annotated[str, typer.Option(help="Column of a text's words, for entities.")]
+TagsColumn = Annotated[str, typer.Option(help="Column of the words' tags, IOB2.")]
+LongTexts = Annotated[
+    str | None, typer.Option(help="cut, or read in overlapping windows: windows.")
+]
 Unlabelled = Annotated[
     str | None, typer.Option(help="Texts of the same kind, for the teacher to label.")
 ]

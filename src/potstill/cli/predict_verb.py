@@ -18,10 +18,12 @@ def predict(  # noqa: PLR0913 - a verb's flags are its parameters
     ] = None,
     *,
     rows: Annotated[
-        str | None, typer.Option("--input", help="Rows: .jsonl .csv .tsv .parquet")
+        str | None, typer.Option("--input", help="Rows: .jsonl .csv .tsv .parquet .conll .json")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", help="File of answers: .jsonl")] = None,
     text_column: flags.TextColumn = "text",
+    text_pair_column: flags.TextPairColumn = "text_pair",
+    tokens_column: flags.TokensColumn = "tokens",
     top: Annotated[int | None, typer.Option(help="Scores told of each text.", min=1)] = None,
     max_length: flags.MaxLength = None,
     precision: flags.Precision = "auto",
@@ -33,18 +35,18 @@ def predict(  # noqa: PLR0913 - a verb's flags are its parameters
     """Answer texts."""
     from potstill.cli.render import print_facts, print_json
     from potstill.cli.render_evidence import print_answers
+    from potstill.data.columns import Columns
     from potstill.workflows.predict import (
         PredictOptions,
         answers,
         piped_texts,
         require_one_source,
         require_output,
-        texts_of,
         write_answers,
     )
 
     options = PredictOptions(
-        text_column=text_column,
+        columns=Columns(text=text_column, text_pair=text_pair_column, tokens=tokens_column),
         top=top,
         max_length=max_length,
         precision=precision,
@@ -58,7 +60,7 @@ def predict(  # noqa: PLR0913 - a verb's flags are its parameters
     if not words and rows is None:
         words = piped_texts(sys.stdin)
     require_one_source(words, rows)
-    found = answers(model, words if rows is None else texts_of(rows, options), options)
+    found = answers(model, words, rows, options)
     if output is None:
         print_answers(found, as_json=json)
         return

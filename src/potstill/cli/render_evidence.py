@@ -24,7 +24,7 @@ def print_evaluation(found: EvaluatedModel) -> None:
         ]
         for name, measured in told.metrics.items()
     ]
-    header = ["metric", "value", "95 % interval", f"always {told.majority_label!r}"]
+    header = ["metric", "value", "95 % interval", f"trivial ({told.majority_label})"]
     print_table(header, rows, title=f"{found.model} on {told.examples:,} rows")
     classes = [
         [
@@ -36,19 +36,36 @@ def print_evaluation(found: EvaluatedModel) -> None:
         ]
         for scores in told.per_class
     ]
-    print_table(["class", "precision", "recall", "F1", "rows"], classes)
+    if classes:
+        print_table(["class", "precision", "recall", "F1", "rows"], classes)
     print_warnings([*found.warnings, *told.warnings])
 
 
 def print_answers(answers: Iterable[tuple[str, Mapping[str, Any]]], *, as_json: bool) -> None:
-    """Print one line a text as it comes: JSON, or class, probability and text."""
+    """Print one line a row as it comes: JSON, or the answer, how sure it is, and the text."""
     if as_json:
         for _, answer in answers:
             print_json(answer)
         return
-    rows = ([str(answer["label"]), f"{answer['score']:.4f}", text] for text, answer in answers)
+    rows = ([*_in_words(answer), text] for text, answer in answers)
     if sys.stdout.isatty():
-        print_table(["class", "probability", "text"], list(rows))
+        print_table(["answer", "score", "text"], list(rows))
         return
     for row in rows:
         print_table(["", "", ""], [row])
+
+
+def _in_words(answer: Mapping[str, Any]) -> tuple[str, str]:
+    """Return an answer of any task and its score."""
+    if "entities" in answer:
+        found = answer["entities"]
+        words = ", ".join(f"{each['word']} ({each['entity']})" for each in found) or "(none)"
+        return words, f"{min((each['score'] for each in found), default=1.0):.4f}"
+    if "embedding" in answer:
+        vector = answer["embedding"]
+        return f"{len(vector)} numbers", f"{vector[0]:.4f} …"
+    if "answer" in answer:
+        return answer["answer"] or "(no answer)", f"{answer['score']:.4f}"
+    if "labels" in answer:
+        return ", ".join(answer["labels"]) or "(none)", f"{answer['score']:.4f}"
+    return str(answer.get("label", "")), f"{answer['score']:.4f}"

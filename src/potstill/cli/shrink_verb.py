@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from potstill.cli import flags
+from potstill.cli.columns import columns_named
+
+if TYPE_CHECKING:
+    from potstill.workflows.shrink import Run
 
 
 def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
@@ -17,6 +21,9 @@ def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
     test: flags.Test,
     out: flags.Out,
     *,
+    task: Annotated[
+        str | None, typer.Option(help="Kind of task; default: the teacher's, or classification.")
+    ] = None,
     dev: flags.Dev = None,
     unlabelled: flags.Unlabelled = None,
     layers: flags.Layers = None,
@@ -34,7 +41,10 @@ def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
     learning_rate: flags.LearningRate = None,
     max_length: flags.MaxLength = None,
     text_column: flags.TextColumn = "text",
+    text_pair_column: flags.TextPairColumn = "text_pair",
     label_column: flags.LabelColumn = "label",
+    tokens_column: flags.TokensColumn = "tokens",
+    tags_column: flags.TagsColumn = "tags",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Field of the student's recipe, or teacher.FIELD: name=value."),
@@ -49,13 +59,10 @@ def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
     from potstill.workflows.requirements import require_torch
 
     require_torch("shrinking")
-    from potstill.cli.progress import progress_listener
     from potstill.cli.recipes import asked_settings
-    from potstill.cli.render import print_progress
     from potstill.cli.render_training import print_plan, print_shrink, require_gate
-    from potstill.data.columns import Columns
     from potstill.recipe import require_choice
-    from potstill.workflows.shrink import Run, ShrinkInputs, plan_shrink, shrink_recipe
+    from potstill.workflows.shrink import ShrinkInputs, plan_shrink, shrink_recipe
     from potstill.workflows.shrink import shrink as run
 
     cut = {"layers": layers, "choose": choose, "keep": keep}
@@ -71,19 +78,30 @@ def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
         unlabelled=unlabelled,
         control=control,
         pretrained=pretrained,
+        task=task,
         floor=floor,
         allow_pickle=allow_pickle,
-        columns=Columns(text=text_column, label=label_column),
+        columns=columns_named(
+            text_column, text_pair_column, label_column, tokens_column, tags_column
+        ),
     )
     if plan:
         print_plan(plan_shrink(inputs, recipe, out=out).steps)
         return
-    how = Run(
+    report = run(inputs, recipe, out=out, run=_told(device, threads))
+    print_shrink(report, as_json=json)
+    require_gate(report, accept=accept)
+
+
+def _told(device: str, threads: int | None) -> Run:
+    """Return how the work is run: its plan and progress go to standard error."""
+    from potstill.cli.progress import progress_listener
+    from potstill.cli.render import print_progress
+    from potstill.workflows.shrink import Run
+
+    return Run(
         device=device,
         threads=threads,
         listeners=(progress_listener(),),
         tell=lambda line: print_progress(line, stays=True),
     )
-    report = run(inputs, recipe, out=out, run=how)
-    print_shrink(report, as_json=json)
-    require_gate(report, accept=accept)

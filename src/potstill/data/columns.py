@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from potstill.data import fields
 from potstill.data.rows import Rows
 from potstill.errors import DataError
 
-LabelKind = Literal["class", "number"]
+T = TypeVar("T")
+LabelKind = Literal["class", "classes", "number"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def select_columns(
         _require(rows, columns, name)
     present = [name for name in optional if _has_values(rows, getattr(columns, name))]
     selected = {
-        name: _checked(rows, getattr(columns, name), check_of[name])
+        name: checked_column(rows, getattr(columns, name), check_of[name])
         for name in (*required, *present)
     }
     if "tokens" in selected and "tags" in selected:
@@ -56,9 +57,32 @@ def select_columns(
     return replace(rows, columns=selected)
 
 
+def checked_column(rows: Rows, name: str, check: Callable[[Any], T]) -> list[T]:
+    """Return one column's values in canonical form.
+
+    Args:
+        rows: with the column.
+        name: of the column, as a message names it.
+        check: of `fields`, or of that kind.
+
+    Raises:
+        DataError: what the check raises, with the place of the value.
+    """
+    values = []
+    for index, value in enumerate(rows.column(name)):
+        try:
+            values.append(check(value))
+        except DataError as fault:
+            raise DataError(
+                fault.what, where=rows.where(index, name), allowed=fault.allowed, cure=fault.cure
+            ) from None
+    return values
+
+
 def count_empty_texts(rows: Rows) -> int:
-    """Return how many texts hold nothing but blanks: allowed, but worth a warning."""
-    return sum(not text or text.isspace() for text in rows.column("text"))
+    """Return how many texts (or contexts) hold nothing but blanks: allowed, but worth a warning."""
+    texts = rows.column("context" if "context" in rows else "text")
+    return sum(not text or text.isspace() for text in texts)
 
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
@@ -69,6 +93,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 }
 LABEL_CHECKS: dict[LabelKind, Callable[[Any], Any]] = {
     "class": fields.class_label,
+    "classes": fields.class_labels,
     "number": fields.number,
 }
 
@@ -96,18 +121,6 @@ def _how_to_name(rows: Rows, columns: Columns, ours: str) -> str:
 
 def _has_values(rows: Rows, theirs: str) -> bool:
     return theirs in rows and any(value is not None for value in rows.column(theirs))
-
-
-def _checked(rows: Rows, theirs: str, check: Callable[[Any], Any]) -> list[Any]:
-    values = []
-    for index, value in enumerate(rows.column(theirs)):
-        try:
-            values.append(check(value))
-        except DataError as fault:
-            raise DataError(
-                fault.what, where=rows.where(index, theirs), allowed=fault.allowed, cure=fault.cure
-            ) from None
-    return values
 
 
 def _require_one_tag_a_token(

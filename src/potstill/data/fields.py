@@ -49,6 +49,13 @@ def class_label(value: Any) -> str:
     return label
 
 
+def class_labels(value: Any) -> list[str]:
+    """Return the names of a row's classes, none twice: a list, or one string with | between."""
+    if isinstance(value, str):
+        value = [part for part in value.split("|") if part.strip()]
+    return list(dict.fromkeys(class_label(each) for each in _items(value)))
+
+
 def number(value: Any) -> float:
     """Return the target of a regression: a finite number, or a string that holds one."""
     plain = _plain(value)
@@ -74,13 +81,55 @@ def tags(value: Any) -> list[str]:
     return [class_label(tag) for tag in _items(value)]
 
 
-def _items(value: Any) -> list[Any]:
+def identifier(value: Any) -> str:
+    """Return the name by which other files call a row: 7, 7.0 and " 7 " are "7"."""
+    plain = _plain(value)
+    is_whole = isinstance(plain, int) or (isinstance(plain, float) and plain.is_integer())
+    if is_whole and not isinstance(plain, bool):
+        return str(int(plain))
+    if not isinstance(plain, str) and not _is_missing(plain):
+        raise DataError(f"{_shown(value)} is not an id", allowed="a string, a whole number")
+    found = "" if _is_missing(plain) else text(plain).strip()
+    if not found:
+        raise DataError("the id is empty", allowed="a string, a whole number")
+    return found
+
+
+def answer_texts(value: Any) -> list[str]:
+    """Return the texts of a question's answers as they are; none may be blank."""
+    found = [text(answer) for answer in _items(value, "a list of texts, empty for no answer")]
+    if not all(answer.strip() for answer in found):
+        raise DataError(
+            "an answer is empty",
+            cure="leave it out: a question without an answer has an empty list of answers",
+        )
+    return found
+
+
+def answer_starts(value: Any) -> list[int]:
+    """Return the places of a question's answers: characters of the context, counted from 0."""
+    return [_offset(start) for start in _items(value, "a list of whole numbers, one an answer")]
+
+
+def _offset(value: Any) -> int:
+    plain = _plain(value)
+    if isinstance(plain, float) and plain.is_integer():
+        plain = int(plain)
+    if not isinstance(plain, int) or isinstance(plain, bool) or plain < 0:
+        raise DataError(
+            f"the start {_shown(value)} is not a place in the context",
+            allowed="a whole number, 0 or more: characters before the answer",
+        )
+    return plain
+
+
+def _items(value: Any, allowed: str = "a list of words or labels") -> list[Any]:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, list | tuple):
         raise DataError(
             "the value is missing" if _is_missing(value) else f"{_shown(value)} is not a list",
-            allowed="a list with one item for each word",
+            allowed=allowed,
         )
     return list(value)
 

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
+from potstill.data.conll import read_conll
 from potstill.data.delimited import read_csv, read_tsv
 from potstill.data.hub_rows import PREFIX, read_hub
 from potstill.data.in_memory import (
@@ -18,6 +19,7 @@ from potstill.data.in_memory import (
 from potstill.data.jsonl import read_jsonl
 from potstill.data.parquet import read_parquet
 from potstill.data.rows import Rows
+from potstill.data.squad import read_squad
 from potstill.errors import DataError, RecipeError
 
 
@@ -25,8 +27,9 @@ def read_rows(source: object, *, limit: int | None = None) -> Rows:
     """Read the first `limit` rows of `source`, or all of them.
 
     Args:
-        source: a path that ends in .jsonl, .csv, .tsv or .parquet; `hub:NAME[/CONFIG][:SPLIT]`;
-            a list of dicts; a pandas DataFrame; a `datasets.Dataset`; or Rows.
+        source: a path that ends in .jsonl, .csv, .tsv or .parquet, in .json (SQuAD), or in .conll,
+            .bio or .iob2 (CoNLL columns); `hub:NAME[/CONFIG][:SPLIT]`; a list of dicts; a pandas
+            DataFrame; a `datasets.Dataset`; or Rows.
         limit: 1 or more; None for all rows.
 
     Raises:
@@ -55,6 +58,10 @@ READERS: dict[str, Reader] = {
     ".csv": read_csv,
     ".tsv": read_tsv,
     ".parquet": read_parquet,
+    ".json": read_squad,
+    ".conll": read_conll,
+    ".bio": read_conll,
+    ".iob2": read_conll,
 }
 
 
@@ -92,8 +99,6 @@ def _no_reader(path: Path) -> DataError:
         what = f"no reader for files that end in {path.suffix}"
     else:
         what = "the name of a file of rows ends in its format"
-    if path.suffix.lower() == ".json":
-        cure = "write one JSON object a line and name the file .jsonl"
     return DataError(what, where=str(path), allowed=", ".join(READERS), cure=cure)
 
 

@@ -55,6 +55,10 @@ class Rows:
         hidden = len(self.columns) - len(shown)
         return ", ".join(shown) + (f" and {hidden} more" if hidden else "")
 
+    def with_columns(self, columns: Mapping[str, list[Any]]) -> Rows:
+        """Return the rows with more columns, or others under the same names."""
+        return replace(self, columns={**self.columns, **columns})
+
     def take(self, indices: Sequence[int]) -> Rows:
         """Return the chosen rows, in the order given; each still knows where it came from."""
         columns = {name: [values[i] for i in indices] for name, values in self.columns.items()}

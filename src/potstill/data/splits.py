@@ -13,7 +13,12 @@ Group = list[int]  # the rows of one text: they stay together
 
 
 def split_rows(
-    rows: Rows, *, fraction: float, seed: int, stratify_by: str | None = "label"
+    rows: Rows,
+    *,
+    fraction: float,
+    seed: int,
+    stratify_by: str | None = "label",
+    with_pair: bool = True,
 ) -> tuple[Rows, Rows]:
     """Return (the rest, the part held out); both keep the order of the rows.
 
@@ -24,17 +29,19 @@ def split_rows(
     texts allow. The same rows and seed give the same split on every machine.
 
     Args:
-        rows: canonical rows with `text` or `tokens`.
+        rows: canonical rows with `text`, `tokens` or `context`.
         fraction: share of the part held out, above 0 and below 1.
         seed: any integer.
         stratify_by: the column of classes; None for a split without regard to classes.
+        with_pair: two rows are of the same text if their pairs are the same too; else rows of one
+            query, or of one context, all stay on one side.
 
     Raises:
         RecipeError: `fraction` is out of range.
         DataError: too few rows, or too few different texts, to have two sides.
     """
     wanted = _rows_wanted(len(rows), fraction, rows.source)
-    groups = _groups_in_seeded_order(text_keys(rows), seed)
+    groups = _groups_in_seeded_order(text_keys(rows, with_pair=with_pair), seed)
     if len(groups) < 2:
         raise DataError("all rows hold the same text: they cannot be split", where=rows.source)
     classes = [str(value) for value in rows.column(stratify_by)] if stratify_by else None

@@ -1,12 +1,12 @@
 """The objective of task distillation: what the teacher says, and the labels where there are any.
 
-Legend: B rows of a micro-batch, N their tokens, C classes, D hidden width.
+Legend: B rows of a micro-batch, N their tokens, D hidden width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,18 +16,15 @@ from torch import Tensor
 from potstill.distillation.layer_map import LayerMap
 from potstill.distillation.signals import Signals, Teacher
 from potstill.errors import RecipeError
-from potstill.losses.hard_labels import hard_label_loss
 from potstill.losses.hidden_states import cosine_loss, squared_error_loss
 from potstill.losses.relations import relation_loss
-from potstill.losses.soft_targets import soft_target_loss
 from potstill.models.encoder import Encoder, EncoderOutput
 from potstill.models.layout import How, TextLayout, arrange
 from potstill.models.noise import Noise
 from potstill.models.task_model import TaskModel
-from potstill.text.ragged import RaggedBatch
+from potstill.train.answer_losses import AnswerLoss, ClassLoss
+from potstill.train.learnable import Learnable
 from potstill.train.objective import Int64
-
-UNLABELLED = -1  # the target of a row that has none
 
 SOFT, HARD, COSINE, SQUARED, RELATIONS = (
     "soft_targets",
@@ -43,9 +40,8 @@ OF_STATES = (COSINE, SQUARED)
 class TransferBatch:
     """Rows of a micro-batch."""
 
-    rows: Int64
-    texts: RaggedBatch
-    targets_B: Int64  # UNLABELLED where the row has no label
+    numbers: Int64  # of the rows, for the teacher
+    rows: Learnable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +51,11 @@ class DistillObjective:
     Hidden states and relations are of real tokens only: there is no padding in a ragged batch.
     """
 
-    texts: RaggedBatch
-    targets: Int64  # (R,)
+    rows: Learnable
     teacher: Teacher
     term_weights: Mapping[str, float]  # of the terms above; those of weight 0 are left out
     temperature: float
+    loss: AnswerLoss = field(default_factory=ClassLoss)  # of the task's head
     layer_map: LayerMap = ()  # for hidden_cosine and hidden_mse
     relation_layers: tuple[int, int] = (0, 0)  # of student and teacher, counted from 1
     teacher_encoder: Encoder | None = None  # its dense layers make queries, keys, values of states
@@ -78,30 +74,30 @@ class DistillObjective:
     @property
     def lengths(self) -> NDArray[np.integer]:
         """Return the tokens of each row."""
-        return self.texts.lengths
+        return self.rows.texts.lengths
 
     def prepare(self, rows: Int64, rng: np.random.Generator) -> TransferBatch:
         """Take rows; nothing here is random."""
         del rng
-        return TransferBatch(rows, self.texts.take(rows), self.targets[rows])
+        return TransferBatch(rows, self.rows.take(rows))
 
     def counts(self, batch: TransferBatch) -> Mapping[str, float]:
-        """Return rows for soft targets, labelled rows for hard labels, tokens for the others."""
-        known = {
-            SOFT: float(len(batch.rows)),
-            HARD: float((batch.targets_B != UNLABELLED).sum()),
+        """Return the positions of soft targets and of hard labels, tokens for the others."""
+        known = {SOFT: self.loss.soft_count, HARD: self.loss.label_count}
+        return {
+            name: known[name](batch.rows) if name in known else float(batch.rows.texts.total_tokens)
+            for name in self.weights
         }
-        return {name: known.get(name, float(batch.texts.total_tokens)) for name in self.weights}
 
     def loss_sums(
         self, model: TaskModel, batch: TransferBatch, noise: Noise
     ) -> Mapping[str, Tensor]:
         """Return each term summed over its positions."""
-        signals = self.teacher.signals(batch.rows)
-        layout = arrange(batch.texts, model.config, device=noise.device, how=self.how)
-        logits_BC, output = model(layout, noise=noise, keep_states=self._needs_states)
+        signals = self.teacher.signals(batch.numbers)
+        layout = arrange(batch.rows.texts, model.config, device=noise.device, how=self.how)
+        outputs, encoded = model(layout, noise=noise, keep_states=self._needs_states)
         return {
-            name: self._term(name, model, logits_BC, output, layout, signals, batch).sum()
+            name: self._term(name, model, outputs, encoded, layout, signals, batch).sum()
             for name in self.weights
         }
 
@@ -113,20 +109,22 @@ class DistillObjective:
         self,
         name: str,
         model: TaskModel,
-        logits_BC: Tensor,
-        output: EncoderOutput,
+        outputs: Tensor,
+        encoded: EncoderOutput,
         layout: TextLayout,
         signals: Signals,
         batch: TransferBatch,
     ) -> Tensor:
         if name == SOFT:
-            return soft_target_loss(logits_BC, signals.logits_BC, temperature=self.temperature)
+            return self.loss.soft(
+                outputs, signals.outputs, batch.rows, temperature=self.temperature
+            )
         if name == HARD:
-            return _labelled_loss(logits_BC, batch.targets_B)
+            return self.loss.labels(outputs, batch.rows)
         if name == RELATIONS:
-            return self._relations(model.encoder, output, layout, signals)
+            return self._relations(model.encoder, encoded, layout, signals)
         loss = cosine_loss if name == COSINE else squared_error_loss
-        pairs = [loss(output.state(own), signals.states[its]) for own, its in self.layer_map]
+        pairs = [loss(encoded.state(own), signals.states[its]) for own, its in self.layer_map]
         return torch.stack(pairs).mean(dim=0)
 
     def _relations(
@@ -170,9 +168,3 @@ def needed_states(
     if weights.get(RELATIONS):
         indices.add(relation_layers[1] - 1)
     return tuple(sorted(indices))
-
-
-def _labelled_loss(logits_BC: Tensor, targets_B: Int64) -> Tensor:
-    rows = np.flatnonzero(targets_B != UNLABELLED)
-    targets = torch.from_numpy(targets_B[rows]).to(logits_BC.device)
-    return hard_label_loss(logits_BC[torch.from_numpy(rows).to(logits_BC.device)], targets)

@@ -5,19 +5,18 @@ Legend: R training rows, B rows of a micro-batch, N their tokens, C classes, D t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
 from potstill.models.layout import arrange
 from potstill.models.precision import DTYPES, Precision
 from potstill.models.task_model import TaskModel
 from potstill.text.ragged import RaggedBatch
+from potstill.train.answer_losses import AnswerLoss, ClassLoss
 from potstill.train.objective import Int64
 
 
@@ -25,7 +24,7 @@ from potstill.train.objective import Int64
 class Signals:
     """The teacher's answers to some rows, in fp32."""
 
-    logits_BC: Tensor
+    outputs: Tensor  # of its head: (B, C) of whole texts, (N, C) of tokens
     states: Mapping[int, Tensor]  # (N, D) by index: 0 the embedding output, i after layer i
 
 
@@ -41,13 +40,13 @@ class Teacher(Protocol):
 class LiveTeacher:
     """Teachers that are run whenever they are asked.
 
-    Several are averaged as probabilities at the temperature, returned as logits that give just
-    this average; hidden states are those of the first.
+    How several are averaged is the task's matter; hidden states are those of the first.
     """
 
     models: Sequence[TaskModel]
     texts: Sequence[RaggedBatch]  # the rows as each teacher's own tokenizer reads them
     temperature: float
+    loss: AnswerLoss = field(default_factory=ClassLoss)
     precision: Precision = "fp32"
     state_indices: tuple[int, ...] = ()
 
@@ -60,8 +59,10 @@ class LiveTeacher:
                 self.models, self.texts, [True] + [False] * len(self.models), strict=False
             )
         ]
-        logits = average_logits([logits for logits, _ in answers], temperature=self.temperature)
-        return Signals(logits, answers[0][1])
+        outputs = self.loss.average(
+            [outputs for outputs, _ in answers], temperature=self.temperature
+        )
+        return Signals(outputs, answers[0][1])
 
     def _run(
         self, model: TaskModel, texts: RaggedBatch, *, keeps: tuple[int, ...]
@@ -73,17 +74,6 @@ class LiveTeacher:
             layout = arrange(texts, model.config, device=device)
             logits, output = model(layout, keep_states=bool(keeps))
         return logits.float(), {index: output.state(index).float() for index in keeps}
-
-
-def average_logits(logits: Sequence[Tensor], *, temperature: float) -> Tensor:
-    """Return logits whose softmax at the temperature is the mean of the teachers', (B, C).
-
-    One teacher's come back as they are.
-    """
-    if len(logits) == 1:
-        return logits[0]
-    log_shares = torch.stack([log_softmax(each / temperature, dim=-1) for each in logits])
-    return temperature * (log_shares.logsumexp(dim=0) - math.log(len(logits)))
 
 
 Tell = Callable[[int, int], None]  # rows done, rows of all

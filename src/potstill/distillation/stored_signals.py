@@ -1,7 +1,8 @@
 """Signals on disk: computed once, then read by every epoch, learning rate and control.
 
-A folder holds logits.npy, (R, C), and state-I.npy, (tokens of all rows, D), memory-mapped fp32, and
-done.json, which says how far the writer came: a killed one goes on where it stopped.
+A folder holds outputs.npy, (R, C) of whole texts or (tokens of all rows, C), and state-I.npy,
+(tokens of all rows, D), memory-mapped fp32, and done.json, which says how far the writer came: a
+killed one goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from potstill.errors import StorageError
 from potstill.files import told_in_one_line, write_atomically
 from potstill.text.batching import batches_by_tokens
 from potstill.text.ragged import offsets_of
+from potstill.train.learnable import tokens_of
 from potstill.train.objective import Int64
 
 _DONE = "done.json"
+_OUTPUTS = "outputs.npy"
 _BATCH_TOKENS = 4_096
 _BATCHES_BETWEEN_NOTES = 32
 _SPARE = 1.1  # of the disk: the run's checkpoints need room too
@@ -35,15 +38,21 @@ class SignalShape:
     """How large the signals of a run are."""
 
     lengths: NDArray[np.integer]  # tokens of each row
-    classes: int
+    classes: int  # columns of the outputs
     width: int
     state_indices: tuple[int, ...] = ()
+    per_token: bool = False  # the head answers at every token
+
+    @property
+    def answers(self) -> int:
+        """Return the rows of the outputs."""
+        return int(self.lengths.sum()) if self.per_token else len(self.lengths)
 
     @property
     def size_bytes(self) -> int:
         """Return what the signals take on disk."""
         states = int(self.lengths.sum()) * self.width * len(self.state_indices)
-        return 4 * (len(self.lengths) * self.classes + states)
+        return 4 * (self.answers * self.classes + states)
 
 
 class StoredSignals:
@@ -53,7 +62,8 @@ class StoredSignals:
         """Open what `store_signals` has written."""
         self._device = device
         self._offsets = offsets_of(shape.lengths).astype(np.int64)
-        self._logits = np.load(folder / "logits.npy", mmap_mode="r")
+        self._per_token = shape.per_token
+        self._outputs = np.load(folder / _OUTPUTS, mmap_mode="r")
         self._states = {
             index: np.load(_state_file(folder, index), mmap_mode="r")
             for index in shape.state_indices
@@ -61,9 +71,10 @@ class StoredSignals:
 
     def signals(self, rows: Int64) -> Signals:
         """Read the signals of these rows."""
-        tokens = _tokens_of(rows, self._offsets)
+        tokens = tokens_of(rows, self._offsets)
+        places = tokens if self._per_token else rows
         return Signals(
-            torch.from_numpy(np.ascontiguousarray(self._logits[rows])).to(self._device),
+            torch.from_numpy(np.ascontiguousarray(self._outputs[places])).to(self._device),
             {
                 index: torch.from_numpy(np.ascontiguousarray(states[tokens])).to(self._device)
                 for index, states in self._states.items()
@@ -94,18 +105,18 @@ def store_signals(
     if done == len(batches):
         return
     with told_in_one_line(folder):
-        logits, states = _open_arrays(folder, shape, is_new=done is None)
+        outputs, states = _open_arrays(folder, shape, is_new=done is None)
         offsets = offsets_of(shape.lengths).astype(np.int64)
         rows_done = sum(map(len, batches[: done or 0]))
         for number, rows in enumerate(batches[done or 0 :], start=(done or 0) + 1):
             found = teacher.signals(rows)
-            logits[rows] = found.logits_BC.cpu().numpy()
-            tokens = _tokens_of(rows, offsets)
+            tokens = tokens_of(rows, offsets)
+            outputs[tokens if shape.per_token else rows] = found.outputs.cpu().numpy()
             for index, values in states.items():
                 values[tokens] = found.states[index].cpu().numpy()
             rows_done += len(rows)
             if number % _BATCHES_BETWEEN_NOTES == 0 or number == len(batches):
-                _flush([logits, *states.values()])
+                _flush([outputs, *states.values()])
                 _note(folder, identity, number)
                 tell(rows_done, len(shape.lengths))
 
@@ -139,20 +150,13 @@ def _open_arrays(
         index: opened(_state_file(folder, index), tokens, shape.width)
         for index in shape.state_indices
     }
-    return opened(folder / "logits.npy", len(shape.lengths), shape.classes), states
+    return opened(folder / _OUTPUTS, shape.answers, shape.classes), states
 
 
 def _flush(arrays: Sequence[NDArray[np.float32]]) -> None:
     for array in arrays:
         assert isinstance(array, np.memmap), "signals are memory-mapped"
         array.flush()
-
-
-def _tokens_of(rows: Int64, offsets: NDArray[np.int64]) -> Int64:
-    """Return the places of the rows' tokens, row by row."""
-    if not len(rows):
-        return np.zeros(0, dtype=np.int64)
-    return np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows])
 
 
 def _state_file(folder: Path, index: int) -> Path:

@@ -3,7 +3,8 @@
 Every model is loaded in a process of its own and stays there. The processes take turns (A, B, C,
 A, B, C); while one works the others sleep. All are timed on the same texts in the same order.
 
-Legend: R rounds, K texts asked one by one in a round, B rows of the test file, C classes.
+Legend: R rounds, K texts asked one by one in a round, W windows and N tokens of the test
+rows, C outputs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,14 @@ class Measurement:
     engine: str
     device: str
     precision: str
-    logits_BC: Floats | None = None  # of all test rows, where they were asked for
+    raw_outputs: Floats | None = None  # for all test rows, where they were asked for
     truncated: int = 0  # test rows that were cut
 
     @property
-    def logits(self) -> Floats:
-        """Return the logits of all test rows, (B, C), which were asked for."""
-        assert self.logits_BC is not None, "the logits were not asked for: this is a bug"
-        return self.logits_BC
+    def outputs(self) -> Floats:
+        """Return the outputs for all test rows, (W, C) or (N, C), which were asked for."""
+        assert self.raw_outputs is not None, "the outputs were not asked for: this is a bug"
+        return self.raw_outputs
 
     @property
     def percentiles_ms(self) -> dict[str, float]:
@@ -107,19 +108,20 @@ class SideBySide:
 
 def measure_models(
     models: Sequence[tuple[str, Path]],
-    texts: Sequence[str],
+    texts: Sequence[Any],
     plan: MeasurePlan,
     *,
-    with_logits: bool,
+    rows: Mapping[str, list[Any]] | None,
     tell: Tell,
 ) -> SideBySide:
     """Measure models, given by name and folder, on the same texts.
 
     Args:
         models: at least one; all of them are in memory at the same time.
-        texts: those of the test file, or samples; a selection is timed, spread over all lengths.
+        texts: what `Model.predict` takes, of the test file or samples; a selection is timed, spread
+            over all lengths.
         plan: rounds, threads and how a model is loaded.
-        with_logits: also run every text and return the logits.
+        rows: columns of the test rows, of which all outputs are returned; None: of none.
         tell: takes a line at each stage.
 
     Raises:
@@ -143,19 +145,27 @@ def measure_models(
         loads = [busy_cores()]
         _time(runs, texts, plan, tell)
         loads.append(busy_cores())
-        if with_logits:
-            _read_logits(runs, texts, folder / "texts.json", tell)
+        if rows is not None:
+            _read_outputs(runs, rows, folder / "rows.json", tell)
     told = [load for load in loads if load is not None]
     return SideBySide(models=[run.result() for run in runs], other_load=max(told) if told else None)
 
 
-def spread_by_length(texts: Sequence[str], count: int) -> list[str]:
+def spread_by_length(texts: Sequence[Any], count: int) -> list[Any]:
     """Pick texts whose lengths are spread as those of all; they stay in the order of the file."""
     if count >= len(texts):
         return list(texts)
-    by_length = np.argsort([len(text) for text in texts], kind="stable")
+    by_length = np.argsort([_size(text) for text in texts], kind="stable")
     places = (np.arange(count) + 0.5) * len(texts) / count
     return [texts[index] for index in sorted(by_length[places.astype(int)])]
+
+
+def _size(given: Any) -> int:
+    """Return the characters of what a model is asked: a text, or a mapping of several."""
+    if isinstance(given, str):
+        return len(given)
+    parts = given.values() if isinstance(given, Mapping) else given
+    return sum(_size(part) for part in parts)
 
 
 @dataclass(slots=True)
@@ -164,13 +174,13 @@ class _Run:
 
     child: Commanded
     folder: Path
-    logits_file: Path
+    outputs_file: Path
     loaded: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
     latencies: list[list[float]] = field(default_factory=list)
     together: list[dict[str, Any]] = field(default_factory=list)
     texts_together: int = 0
-    logits_BC: Floats | None = None
+    outputs: Floats | None = None
     truncated: int = 0
 
     def load(self, plan: MeasurePlan) -> None:
@@ -184,15 +194,15 @@ class _Run:
             "load", folder=str(self.folder.absolute()), engine=plan.engine, options=options
         )
 
-    def seconds_a_text(self, texts: list[str]) -> float:
+    def seconds_a_text(self, texts: list[Any]) -> float:
         """Return what a text takes when it is asked for the second time."""
         told = [self.child.ask("one_by_one", texts=texts) for _ in range(_PROBES)]
         return 1e-3 * float(np.mean(told[-1]["milliseconds"]))
 
-    def read_logits(self, texts_file: Path) -> None:
-        told = self.child.ask("logits", texts=str(texts_file), output=str(self.logits_file))
+    def read_outputs(self, rows_file: Path) -> None:
+        told = self.child.ask("outputs", rows=str(rows_file), output=str(self.outputs_file))
         self.truncated = told["truncated"]
-        self.logits_BC = np.load(self.logits_file, allow_pickle=False)
+        self.outputs = np.load(self.outputs_file, allow_pickle=False)
 
     def result(self) -> Measurement:
         return Measurement(
@@ -200,14 +210,14 @@ class _Run:
             seconds_together=np.asarray([told["seconds"] for told in self.together]),
             texts_together=self.texts_together,
             tokens_together=self.together[0]["tokens"],
-            logits_BC=self.logits_BC,
+            raw_outputs=self.outputs,
             truncated=self.truncated,
             **self.memory,
             **self.loaded,
         )
 
 
-def _time(runs: list[_Run], texts: Sequence[str], plan: MeasurePlan, tell: Tell) -> None:
+def _time(runs: list[_Run], texts: Sequence[Any], plan: MeasurePlan, tell: Tell) -> None:
     """Take all times, then the memory that this took."""
     alone, together = _timed_texts(runs, texts, plan)
     for run, is_timed in _turns(runs, plan.rounds, f"{len(alone)} texts one by one", tell):
@@ -223,16 +233,19 @@ def _time(runs: list[_Run], texts: Sequence[str], plan: MeasurePlan, tell: Tell)
         run.memory = run.child.ask("memory")
 
 
-def _read_logits(runs: list[_Run], texts: Sequence[str], texts_file: Path, tell: Tell) -> None:
-    texts_file.write_text(json.dumps(list(texts)), encoding="utf-8")
+def _read_outputs(
+    runs: list[_Run], rows: Mapping[str, list[Any]], rows_file: Path, tell: Tell
+) -> None:
+    rows_file.write_text(json.dumps(dict(rows)), encoding="utf-8")
+    count = len(next(iter(rows.values())))
     for run in runs:
-        tell(f"answering the {len(texts):,} test rows: {run.child.name}")
-        run.read_logits(texts_file)
+        tell(f"answering the {count:,} test rows: {run.child.name}")
+        run.read_outputs(rows_file)
 
 
 def _timed_texts(
-    runs: list[_Run], texts: Sequence[str], plan: MeasurePlan
-) -> tuple[list[str], list[str]]:
+    runs: list[_Run], texts: Sequence[Any], plan: MeasurePlan
+) -> tuple[list[Any], list[Any]]:
     """Choose as many texts as the slowest model's budget allows, for all models the same."""
     probe = spread_by_length(texts, _PROBE_TEXTS)
     slowest_s = max(run.seconds_a_text(probe) for run in runs)

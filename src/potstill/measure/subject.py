@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from potstill.data.rows import Rows
 from potstill.measure.memory import forget_peak, peak_bytes, resident_bytes
+from potstill.runtime.answering import rows_of_inputs
 from potstill.runtime.model import Model, load
+from potstill.tasks.kinds import ANSWERABLE
 
 Answer = dict[str, Any]
 
@@ -36,7 +39,7 @@ class Subject:
             "one_by_one": self._one_by_one,
             "together": self._together,
             "memory": self._memory,
-            "logits": self._logits,
+            "outputs": self._outputs,
         }
 
     def obey(self, command: str, details: Mapping[str, Any]) -> Answer:
@@ -61,7 +64,7 @@ class Subject:
             "precision": self._model.engine.precision,
         }
 
-    def _one_by_one(self, texts: list[str]) -> Answer:
+    def _one_by_one(self, texts: list[Any]) -> Answer:
         """Return the milliseconds of each text, asked alone."""
         for text in texts[:_WAKING_CALLS]:
             self._answer([text])
@@ -72,14 +75,23 @@ class Subject:
             milliseconds.append(1e3 * (time.perf_counter() - began))
         return {"milliseconds": milliseconds}
 
-    def _together(self, texts: list[str]) -> Answer:
+    def _together(self, texts: list[Any]) -> Answer:
         """Return the seconds of all texts, asked at once, and their real tokens."""
-        tokens = self._loaded().encode(texts).batch.total_tokens
+        tokens = self._tokens(texts)
         for text in texts[:_WAKING_CALLS]:
             self._answer([text])
         began = time.perf_counter()
         self._answer(texts)
         return {"seconds": time.perf_counter() - began, "tokens": tokens}
+
+    def _tokens(self, inputs: list[Any]) -> int:
+        """Return the real tokens that the model reads, those of overlapping windows included."""
+        model = self._loaded()
+        if model.task not in ANSWERABLE or model.task == "embedding":
+            return model.encode(inputs).batch.total_tokens
+        task = model.answered_task
+        rows = rows_of_inputs(task.name, inputs)
+        return task.windows(model.tokenizer, rows, model.lengths).texts.total_tokens
 
     def _memory(self) -> Answer:
         """Return the floor (all imports, no model) and the most held above it."""
@@ -90,21 +102,20 @@ class Subject:
             "peak_device_memory_bytes": _peak_of_card(self._loaded().engine.device),
         }
 
-    def _logits(self, texts: str, output: str) -> Answer:
-        """Write the logits of all rows, (B, C), for the texts of a JSON file."""
-        encoded = self._loaded().encode(json.loads(Path(texts).read_bytes()))
-        logits_BC = self._loaded().engine.run(encoded.batch)["logits"]
-        np.save(output, logits_BC, allow_pickle=False)
-        return {"truncated": int(np.count_nonzero(encoded.truncated))}
-
-    def _answer(self, texts: list[str]) -> None:
+    def _outputs(self, rows: str, output: str) -> Answer:
+        """Write the outputs of all windows or tokens for the columns of rows in a JSON file."""
         model = self._loaded()
-        if model.task == "classification":
-            model.predict(texts)
-        elif model.folder.head.kind == "none":
-            model.embed(texts)
+        columns = json.loads(Path(rows).read_bytes())
+        windows = model.answered_task.windows(model.tokenizer, Rows(columns, rows), model.lengths)
+        np.save(output, model.engine.run(windows.texts)["logits"], allow_pickle=False)
+        return {"truncated": int(np.count_nonzero(windows.truncated))}
+
+    def _answer(self, inputs: list[Any]) -> None:
+        model = self._loaded()
+        if model.task in ANSWERABLE and model.task != "embedding":
+            model.predict(inputs)
         else:
-            model.engine.run(model.encode(texts).batch)
+            model.embed(inputs)
 
     def _loaded(self) -> Model:
         assert self._model is not None, "the first command is load"

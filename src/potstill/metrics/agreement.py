@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from potstill.metrics.bootstrap import Interval, interval
 from potstill.metrics.classification import Accuracy
 
-Int64 = NDArray[np.int64]
 
-
-def agreement(one: Int64, other: Int64, *, seed: int = 0) -> Interval:
-    """Return the share of rows on which both classes, (B,) each, are equal.
+def share_of(is_same_B: NDArray[np.bool_], *, seed: int = 0) -> Interval:
+    """Return the share of rows on which two models answer the same, (B,).
 
     A share that is all or nothing in every resample has an interval of one point.
     """
     metric = Accuracy(name="agreement")
-    return interval(metric, metric.statistics(one, other), seed=seed)
+    same = is_same_B.astype(np.int64)
+    return interval(metric, metric.statistics(same, np.ones_like(same)), seed=seed)

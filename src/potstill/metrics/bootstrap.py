@@ -1,7 +1,8 @@
 """Intervals by resampling rows: of one model, and of two models on the same rows (paired).
 
 A resample draws B rows with replacement, so it is a vector of counts, and a metric's sums over it
-are counts times statistics: one matrix product for many resamples at a time.
+are counts times statistics: one matrix product for many resamples at a time. A metric that is no
+function of sums, such as one of ranks, reads the counts themselves.
 
 Legend: B rows, S statistics of a row, R resamples.
 Source: Efron, Tibshirani 1993, "An Introduction to the Bootstrap", chapters 6, 13 and 16.
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.metrics.metric import Metric
+from potstill.metrics.metric import CountMetric, Metric, point
 
 Floats = NDArray[np.floating[Any]]
 
@@ -37,8 +38,8 @@ def interval(
     metric: Metric, statistics_BS: Floats, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
     """Return a metric of one model with its percentile interval."""
-    (values_R,) = _resampled([metric.value], [statistics_BS], seed=seed, resamples=resamples)
-    return _percentiles(float(metric.value(statistics_BS.sum(axis=0))), values_R)
+    (values_R,) = _resampled(metric, [statistics_BS], seed=seed, resamples=resamples)
+    return _percentiles(point(metric, statistics_BS), values_R)
 
 
 def paired_interval(
@@ -85,8 +86,8 @@ def joint_interval(
     """
     flat = [statistics_BS for side in sides for statistics_BS in side]
     assert len({len(statistics_BS) for statistics_BS in flat}) == 1, "all are of the same rows"
-    values = _resampled([metric.value] * len(flat), flat, seed=seed, resamples=resamples)
-    points = [metric.value(statistics_BS.sum(axis=0)) for statistics_BS in flat]
+    values = _resampled(metric, flat, seed=seed, resamples=resamples)
+    points = [np.asarray(point(metric, statistics_BS)) for statistics_BS in flat]
     ends = np.cumsum([len(side) for side in sides])[:-1]
     return _percentiles(
         float(compare(*_side_means(points, ends))), compare(*_side_means(values, ends))
@@ -99,18 +100,20 @@ def _side_means(values: Sequence[Floats], ends: NDArray[np.integer]) -> list[Flo
 
 
 def _resampled(
-    values: Sequence[Callable[[Floats], Floats]],
-    statistics: Sequence[Floats],
-    *,
-    seed: int,
-    resamples: int,
+    metric: Metric, sides: Sequence[Floats], *, seed: int, resamples: int
 ) -> list[Floats]:
-    """Return each metric's value in every resample, (R,), all on the same resampled rows."""
-    results: list[list[Floats]] = [[] for _ in statistics]
-    for counts_rB in _counts(len(statistics[0]), seed=seed, resamples=resamples):
-        for result, value, statistics_BS in zip(results, values, statistics, strict=True):
-            result.append(value((counts_rB @ statistics_BS.astype(np.float32)).astype(np.float64)))
+    """Return the metric's values of each side, (R,), all on the same resampled rows."""
+    results: list[list[Floats]] = [[] for _ in sides]
+    for counts_rB in _counts(len(sides[0]), seed=seed, resamples=resamples):
+        for result, statistics_BS in zip(results, sides, strict=True):
+            result.append(_values(metric, counts_rB, statistics_BS))
     return [np.concatenate(result) for result in results]
+
+
+def _values(metric: Metric, counts_rB: Floats, statistics_BS: Floats) -> Floats:
+    if isinstance(metric, CountMetric):
+        return metric.value_of_counts(counts_rB, statistics_BS)
+    return metric.value((counts_rB @ statistics_BS.astype(np.float32)).astype(np.float64))
 
 
 def _counts(rows: int, *, seed: int, resamples: int) -> Iterator[Floats]:

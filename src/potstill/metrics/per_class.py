@@ -5,6 +5,7 @@ Legend: B rows, C classes. Predictions and targets are class indices, (B,).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,7 +37,13 @@ def scores_per_class(
     classes = len(labels)
     hits = np.bincount(targets[predicted == targets], minlength=classes)
     answered = np.bincount(predicted, minlength=classes)
-    actual = np.bincount(targets, minlength=classes)
+    return scores_of_counts(labels, hits, answered, np.bincount(targets, minlength=classes))
+
+
+def scores_of_counts(
+    labels: Sequence[str], hits: Int64, answered: Int64, actual: Int64
+) -> list[ClassScores]:
+    """Return the scores of each label from how often it was hit, answered and there, (C,) each."""
     return [
         ClassScores(
             label,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, relu
+from torch.nn.functional import linear, normalize, relu
 
 from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
@@ -27,6 +27,8 @@ def build_head(encoder: Encoder, spec: HeadSpec) -> nn.Module | None:
         return MaskedLMHead(config, encoder.embeddings.words)
     if spec.kind == "classification":
         return build_classifier(config, spec)
+    if spec.kind == "embedding":
+        return VectorHead(config, spec)
     return PerTokenClassifier(config, spec)
 
 
@@ -80,6 +82,21 @@ class DenseClassifier(nn.Module):
         return logits
 
 
+class VectorHead(nn.Module):
+    """From the pooled hidden state to a text's vector: a dense map if there is one, length 1."""
+
+    def __init__(self, config: EncoderConfig, spec: HeadSpec) -> None:
+        super().__init__()
+        self.output = nn.Linear(config.hidden_size, spec.width) if spec.width else None
+        self.normalize = spec.normalize
+
+    def forward(self, pooled_BD: Tensor, noise: Noise | None) -> Tensor:
+        """Return vectors in fp32: (B, D) -> (B, D or width). There is no dropout here."""
+        del noise
+        vectors: Tensor = (self.output(pooled_BD) if self.output else pooled_BD).float()
+        return normalize(vectors, dim=-1) if self.normalize else vectors
+
+
 class PerTokenClassifier(nn.Module):
     """Dropout and one dense layer at each token: entities (C tags) and answers (start, end)."""
 
@@ -131,7 +148,7 @@ def pooled(encoder: Encoder, output: EncoderOutput, layout: TextLayout, spec: He
     if spec.pooling == "mean":
         return mean_of_texts(output.last, layout).to(output.last.dtype)
     first_BD = output.last if output.is_first_only else output.last[layout.first_B]
-    if encoder.pooler is None:
+    if encoder.pooler is None or spec.kind == "embedding":
         return first_BD
     return torch.tanh(encoder.pooler(first_BD))
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
+from potstill.architectures.names import VECTOR_MAP
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.weights import read_tensors
+from potstill.bundle.weights import WeightFiles, read_tensors
 from potstill.errors import ModelError
 from potstill.models.task_model import TaskModel
 
@@ -24,9 +25,13 @@ def load_task_model(folder: ModelFolder) -> TaskModel:
         ModelError: missing or misshapen weights, told together.
     """
     folder.require_complete()
-    model = _empty(folder.plan.config, folder.head)
-    _fill(model, folder, folder.plan.sources)
-    _require_equal_copies(model, folder, folder.plan.copies)
+    head = folder.answering_head
+    plan = folder.plan if head == folder.head else folder.plan_with(head)
+    model = _empty(plan.config, head)
+    _fill(model, folder, plan.sources)
+    _require_equal_copies(model, folder, plan.copies)
+    if folder.vector_map is not None:
+        _fill_vector_map(model, folder.vector_map)
     return model
 
 
@@ -71,6 +76,21 @@ def _fill(model: TaskModel, folder: ModelFolder, sources: dict[str, str]) -> Non
     ours_of = {stored: ours for ours, stored in sources.items()}
     for stored, array in read_tensors(folder.weights, list(ours_of)):
         parameters[ours_of[stored]].copy_(torch.from_numpy(array))
+
+
+@torch.no_grad()
+def _fill_vector_map(model: TaskModel, weights: WeightFiles) -> None:
+    """Read the dense map of a sentence-transformers folder, which has a file of its own."""
+    parameters = dict(model.named_parameters())
+    for ours, theirs in VECTOR_MAP.items():
+        (array,) = (array for _, array in read_tensors(weights, [theirs]))
+        if array.shape != parameters[ours].shape:
+            raise ModelError(
+                f"{theirs} has shape {array.shape}, config.json asks for "
+                f"{tuple(parameters[ours].shape)}",
+                where=str(weights.files[0]),
+            )
+        parameters[ours].copy_(torch.from_numpy(array))
 
 
 def _require_equal_copies(model: TaskModel, folder: ModelFolder, copies: dict[str, str]) -> None:

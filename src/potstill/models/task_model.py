@@ -35,7 +35,9 @@ class TaskModel(nn.Module):
     def forward(
         self, layout: TextLayout, *, noise: Noise | None = None, keep_states: bool = False
     ) -> tuple[Tensor, EncoderOutput]:
-        """Return the head's logits, (B, C) or (N, C or V), and the encoder's output.
+        """Return the head's outputs, (B, C) or (N, C or V), and the encoder's output.
+
+        They are logits, of an embedding head vectors.
 
         The last layer is computed only where the head reads it, unless all states are kept.
         """
@@ -57,7 +59,7 @@ class TaskModel(nn.Module):
     ) -> Tensor:
         """Return the head's logits for an encoder output."""
         assert self.head is not None, "a bare encoder has no logits"
-        if self.spec.kind == "classification":
+        if self.spec.answers_whole_texts:
             features = pooled(self.encoder, output, layout, self.spec)
         else:
             features = output.last

@@ -1,7 +1,7 @@
 """What every engine does: a ragged batch of numpy arrays in, numpy arrays out.
 
 Outputs by name:
-    logits    (B, C) of a head that reads one vector a text, else (N, C)
+    logits    (B, C) of a head that reads one vector a text, else (N, C); of embeddings the vectors
     vectors   (B, D) pooled, and normed where the recipe says so
     state.i   (N, D) hidden state i: 0 the embedding output, i after layer i
 All are float32, in the order of the batch, whatever order or arrangement the engine used.

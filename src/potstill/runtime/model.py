@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,18 @@ from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.bundle.write import content_of, write_bundle
-from potstill.errors import DataError, InputError, RecipeError
+from potstill.data.rows import Rows
+from potstill.errors import DataError, RecipeError
+from potstill.runtime.answering import (
+    Answered,
+    answer_rows,
+    lengths_of_folder,
+    rows_of_inputs,
+    task_of_folder,
+)
 from potstill.runtime.engine import Engine
 from potstill.runtime.engines import build_engine
-from potstill.tasks.classification import Classification
+from potstill.tasks.task import Lengths, Task
 from potstill.text.tokenizer import Encoded, Tokenizer
 
 
@@ -62,26 +71,47 @@ class Model:
         """Return the identity of config, weights and tokenizer."""
         return fingerprint(self.folder.path)
 
-    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """Answer each text by the model's task.
+    @functools.cached_property
+    def answered_task(self) -> Task:
+        """Return the task itself: what outputs mean and how good answers are.
+
+        Raises:
+            InputError: the model has no head, or one whose outputs are no answers.
+        """
+        return task_of_folder(self.folder)
+
+    @property
+    def lengths(self) -> Lengths:
+        """Return how long texts may be, and what becomes of longer ones."""
+        return lengths_of_folder(self.folder, self.answered_task, max_length=self.max_length)
+
+    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+        """Answer each input by the model's task.
+
+        Args:
+            inputs: texts, or what the task takes: pairs of texts, lists of words, questions with
+                their contexts, or dicts with our columns; see `rows_of_inputs`.
 
         Returns:
-            For classification `{"label", "score", "scores", "truncated"}`.
+            For classes `{"label", "score", "scores", "truncated"}`, for entities `{"entities"}`,
+            for questions `{"answer", "score", "start", "end"}`, for numbers and ranking
+            `{"score"}`, for vectors `{"embedding"}`.
 
         Raises:
             InputError: the model has no head, or one of a task that cannot be answered here.
-            DataError: something that is not a text.
+            DataError: something that is no input of the task.
         """
-        if self.task != "classification":
-            raise InputError(
-                f"the task of this model is {self.task or 'none (a bare encoder)'}",
-                where=str(self.folder.path),
-                allowed="predict answers classification",
-                cure="fine-tune it first (potstill finetune), or use embed for its vectors",
-            )
-        encoded = self.encode(texts)
-        logits_BC = self.engine.run(encoded.batch)["logits"]
-        return Classification(self.labels).answers(logits_BC, encoded.truncated)
+        task = self.answered_task
+        return self.predict_rows(rows_of_inputs(task.name, inputs))
+
+    def predict_rows(self, rows: Rows) -> list[dict[str, Any]]:
+        """Answer rows that were read for this task, see `tasks.reading`."""
+        answered = self.answer(rows)
+        return self.answered_task.items(answered.answers, rows, answered.windows.truncated)
+
+    def answer(self, rows: Rows) -> Answered:
+        """Return one answer a row, as the task's metrics take them."""
+        return answer_rows(self.answered_task, rows, self.tokenizer, self.engine, self.lengths)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one vector a text, (B, D), pooled and normed as the folder declares.

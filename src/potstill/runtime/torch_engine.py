@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.sentence_transformers import VectorRecipe
 from potstill.errors import RecipeError
 from potstill.models.attention import has_flat_attention
 from potstill.models.heads import mean_of_texts
-from potstill.models.layout import How, TextLayout, arrange
+from potstill.models.layout import How, arrange
 from potstill.models.loading import load_task_model
 from potstill.models.memory import told_when_memory_ends
 from potstill.models.precision import DTYPES, Precision, resolve_device, resolve_precision
@@ -39,7 +37,6 @@ class TorchEngine:
         self,
         model: TaskModel,
         *,
-        vectors: VectorRecipe | None = None,
         precision: Precision = "fp32",
         how: How = "auto",
         batch_tokens: int | None = None,
@@ -48,13 +45,11 @@ class TorchEngine:
 
         Args:
             model: its parameters' device is where batches go.
-            vectors: how texts become vectors; None: the mean, not normed.
             precision: format of the products; fp32 weights are cast as needed, not changed.
             how: arrangement for attention, see `arrange`.
             batch_tokens: largest texts times longest of one inner batch.
         """
         self.model = model
-        self.vectors = vectors or VectorRecipe()
         self.precision = precision
         parameter = next(model.parameters())
         self._device = parameter.device
@@ -90,35 +85,30 @@ class TorchEngine:
     def _run_part(self, batch: RaggedBatch, outputs: Sequence[str]) -> Outputs:
         layout = arrange(batch, self.model.config, device=self._device, how=self._how)
         keeps_states = any(name.startswith(STATE_PREFIX) for name in outputs)
-        if "vectors" in outputs:
+        if "vectors" in outputs and not self._has_vectors:
             encoded = self.model.encoder(layout, keep_states=keeps_states)
         else:
             encoded = self.model.encode(layout, keep_states=keeps_states)
         results: dict[str, Tensor] = {}
         for name in outputs:
-            if name == "logits":
+            if name == "logits" or (name == "vectors" and self._has_vectors):
                 results[name] = self.model.logits(encoded, layout)
-            elif name == "vectors":
-                results[name] = self._vectors(encoded.last, layout)
+            elif name == "vectors":  # a model that declares none
+                results[name] = mean_of_texts(encoded.last, layout)
             else:
                 results[name] = encoded.state(int(name.removeprefix(STATE_PREFIX)))
         return {name: tensor.float().cpu().numpy() for name, tensor in results.items()}
 
-    def _vectors(self, hidden_ND: Tensor, layout: TextLayout) -> Tensor:
-        if self.vectors.pooling == "mean":
-            vectors_BD = mean_of_texts(hidden_ND, layout)
-        else:
-            vectors_BD = hidden_ND[layout.first_B].float()
-        return normalize(vectors_BD, dim=-1) if self.vectors.normalize else vectors_BD
+    @property
+    def _has_vectors(self) -> bool:
+        return self.model.spec.kind == "embedding"
 
     def _is_per_text(self, output: str) -> bool:
-        return output == "vectors" or (
-            output == "logits" and self.model.spec.kind == "classification"
-        )
+        return output == "vectors" or (output == "logits" and self.model.spec.answers_whole_texts)
 
     def _width(self, output: str) -> int:
-        if output != "logits":
-            return self.model.config.hidden_size
+        if output != "logits" or self._has_vectors:
+            return self.model.spec.width or self.model.config.hidden_size
         return len(self.model.spec.labels) or self.model.config.vocabulary_size
 
     def _autocast(self) -> torch.autocast:
@@ -157,7 +147,7 @@ def load_torch_engine(
     chosen_precision = resolve_precision(precision, chosen_device)
     model = load_task_model(folder).to(chosen_device, DTYPES[chosen_precision])
     model.requires_grad_(False)  # noqa: FBT003 - torch's own signature
-    return TorchEngine(model, vectors=folder.vectors, precision=chosen_precision)
+    return TorchEngine(model, precision=chosen_precision)
 
 
 def _in_callers_order(

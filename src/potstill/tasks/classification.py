@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,16 @@ from potstill.architectures.heads import HeadSpec, Pooling
 from potstill.data.rows import Rows
 from potstill.errors import DataError, RecipeError
 from potstill.metrics.classification import Accuracy, ClassF1, MacroF1, Matthews
+from potstill.metrics.mean_of import SIGN, mean_of
 from potstill.metrics.metric import Metric
+from potstill.metrics.per_class import ClassScores, scores_per_class
+from potstill.tasks.task import OfWholeTexts, mean_of_windows
+from potstill.text.windows import Windows
 
 Floats = NDArray[np.floating[Any]]
 Int64 = NDArray[np.int64]
 
+NAME = "classification"
 F1_PREFIX = "f1:"  # of one class: f1:spam
 PLAIN_METRICS: Mapping[str, Callable[[int], Metric]] = {
     "accuracy": lambda classes: Accuracy(),  # noqa: ARG005 - all are made from the classes' number
@@ -29,10 +34,14 @@ _LABELS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Classification:
+class Classification(OfWholeTexts):
     """A set of classes, in the order of the head's outputs."""
 
     labels: tuple[str, ...]
+
+    name = NAME
+    loss = "classes"
+    metric_names = ("accuracy", "macro_f1", "matthews")
 
     @classmethod
     def from_rows(cls, rows: Rows) -> Classification:
@@ -41,7 +50,7 @@ class Classification:
         Raises:
             DataError: fewer than two classes, or so many that labels must be something else.
         """
-        labels = sorted(set(rows.column("label")), key=_natural_order)
+        labels = sorted(set(rows.column("label")), key=natural_order)
         if len(labels) < 2:
             raise DataError(
                 f"there is only one class, {labels[0]!r}" if labels else "there is no row",
@@ -60,29 +69,38 @@ class Classification:
         """Return the head that answers this task."""
         return HeadSpec(kind="classification", labels=self.labels, pooling=pooling)
 
-    def targets(self, rows: Rows) -> Int64:
+    def targets(self, rows: Rows, windows: Windows) -> Int64:
+        """Return each window's class as its index, (W,): that of its row."""
+        return np.take(self.gold(rows), windows.rows)
+
+    def unknown_targets(self, windows: Windows) -> Int64:
+        """Return -1 for each window."""
+        return np.full(len(windows.texts), -1, dtype=np.int64)
+
+    def gold(self, rows: Rows) -> Int64:
         """Return each row's class as its index, (B,).
 
         Raises:
             DataError: a label that was not in the training rows, with its line.
         """
-        index_of = {label: index for index, label in enumerate(self.labels)}
-        targets = np.zeros(len(rows), dtype=np.int64)
-        for row, label in enumerate(rows.column("label")):
-            if label not in index_of:
-                raise DataError(
-                    f"label {label!r} is none of the model's",
-                    where=f"{rows.where(row)}, field 'label'",
-                    allowed=", ".join(self.labels[:_LABELS_SHOWN]),
-                )
-            targets[row] = index_of[label]
-        return targets
+        return class_indices(self.labels, rows)
 
-    def answers(self, logits_BC: Floats, truncated: NDArray[np.bool_]) -> list[dict[str, Any]]:
-        """Return one item a text: the best class, its probability and those of all."""
-        scores_BC = probabilities(logits_BC)
+    def answers(self, outputs: Floats, windows: Windows, rows: Rows) -> Floats:
+        """Return the logits of each row, (B, C): the mean over its windows."""
+        del rows
+        return mean_of_windows(outputs, windows)
+
+    def as_gold(self, answers: Floats) -> Int64:
+        """Return the class answered, (B,)."""
+        return np.asarray(answers.argmax(axis=-1), dtype=np.int64)
+
+    def items(
+        self, answers: Floats, rows: Rows, truncated: NDArray[np.bool_]
+    ) -> list[dict[str, Any]]:
+        """Return for each row the best class, its probability and those of all."""
+        del rows
         items = []
-        for scores, is_cut in zip(scores_BC, truncated, strict=True):
+        for scores, is_cut in zip(probabilities(answers), truncated, strict=True):
             ranked = [
                 {"label": self.labels[index], "score": float(scores[index])}
                 for index in np.argsort(-scores, kind="stable")
@@ -90,12 +108,23 @@ class Classification:
             items.append({**ranked[0], "scores": ranked, "truncated": bool(is_cut)})
         return items
 
+    def primary(self, *, has_gold: bool) -> str:
+        """Return accuracy."""
+        del has_gold
+        return "accuracy"
+
     def metric(self, name: str) -> Metric:
         """Return a metric by its name: accuracy, macro_f1, matthews, or f1:LABEL of one class.
+
+        Several with a plus between are the mean of them.
 
         Raises:
             RecipeError: no such metric, or no such label.
         """
+        if SIGN in name and name.removeprefix(F1_PREFIX) not in self.labels:
+            nothing = np.zeros(1, dtype=np.int64)
+            parts = [self.metric(part) for part in name.split(SIGN)]
+            return mean_of(parts, example=(nothing, nothing))
         if name.startswith(F1_PREFIX):
             label = name.removeprefix(F1_PREFIX)
             if label not in self.labels:
@@ -110,11 +139,60 @@ class Classification:
             )
         return PLAIN_METRICS[name](len(self.labels))
 
-    def score(self, logits_BC: Floats, targets_B: Int64, *, primary: str = "accuracy") -> float:
-        """Return one metric of all rows."""
-        metric = self.metric(primary)
-        statistics_BS = metric.statistics(logits_BC.argmax(axis=-1), targets_B)
-        return float(metric.value(statistics_BS.sum(axis=0)))
+    def statistics(self, metric: Metric, answers: Floats, gold: Int64) -> Floats:
+        """Return the metric's statistics of each row."""
+        return metric.statistics(answers.argmax(axis=-1), gold)
+
+    def trivial(self, gold: Int64) -> tuple[Floats, str]:
+        """Return the answer that is always the most frequent class."""
+        majority = int(np.bincount(gold, minlength=len(self.labels)).argmax())
+        answers = np.zeros((len(gold), len(self.labels)))
+        answers[:, majority] = 1.0
+        return answers, self.labels[majority]
+
+    def breakdown(self, answers: Floats, gold: Int64) -> list[ClassScores]:
+        """Return precision, recall and F1 of each class."""
+        return scores_per_class(answers.argmax(axis=-1), gold, self.labels)
+
+    def same(self, one: Floats, other: Floats) -> NDArray[np.bool_]:
+        """Tell where both answer the same class."""
+        return np.asarray(one.argmax(axis=-1) == other.argmax(axis=-1))
+
+    def right(self, answers: Floats, gold: Int64) -> NDArray[np.bool_]:
+        """Tell where the class is the true one."""
+        return np.asarray(answers.argmax(axis=-1) == gold)
+
+    def sureness(self, answers: Floats) -> Floats:
+        """Return the probability of each answer minus that of the next, 0 to 1."""
+        ordered_BC = np.sort(probabilities(answers), axis=-1)
+        return np.asarray(ordered_BC[:, -1] - ordered_BC[:, -2])
+
+    def shown(self, answers: Floats) -> list[str]:
+        """Return the class of each answer."""
+        return [self.labels[index] for index in answers.argmax(axis=-1)]
+
+    def shown_gold(self, rows: Rows) -> list[str]:
+        """Return each row's class."""
+        return list(rows.column("label"))
+
+
+def class_indices(labels: Sequence[str], rows: Rows) -> Int64:
+    """Return each row's label as its index, (B,).
+
+    Raises:
+        DataError: a label that is none of them, with its line.
+    """
+    index_of = {label: index for index, label in enumerate(labels)}
+    indices = np.zeros(len(rows), dtype=np.int64)
+    for row, label in enumerate(rows.column("label")):
+        if label not in index_of:
+            raise DataError(
+                f"label {label!r} is none of the model's",
+                where=f"{rows.where(row)}, field 'label'",
+                allowed=", ".join(labels[:_LABELS_SHOWN]),
+            )
+        indices[row] = index_of[label]
+    return indices
 
 
 def probabilities(logits_BC: Floats) -> Floats:
@@ -126,7 +204,7 @@ def probabilities(logits_BC: Floats) -> Floats:
     return normed
 
 
-def _natural_order(label: str) -> tuple[int, float, str]:
+def natural_order(label: str) -> tuple[int, float, str]:
     """Sort "2" before "10", and numbers before names."""
     try:
         number = float(label)

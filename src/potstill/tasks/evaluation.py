@@ -1,22 +1,16 @@
-"""How well answers fit labelled rows: metrics with intervals, the majority answer, each class.
-
-Legend: B rows, C classes.
-"""
+"""How well answers fit labelled rows: metrics with intervals, the trivial answer, each class."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from potstill.metrics.bootstrap import Interval, interval
-from potstill.metrics.per_class import ClassScores, scores_per_class
-from potstill.tasks.classification import PLAIN_METRICS, Classification
-
-Int64 = NDArray[np.int64]
+from potstill.metrics.metric import point
+from potstill.metrics.per_class import ClassScores
+from potstill.tasks.task import Task
 
 FEW_ROWS = 30  # below it an interval by resampling is too narrow itself
 
@@ -28,8 +22,8 @@ class Evaluation:
     examples: int
     metrics: Mapping[str, Interval]
     primary: str
-    majority_label: str  # the most frequent class of these rows
-    majority: Mapping[str, float]  # the same metrics of answering it always
+    majority_label: str  # what the trivial answer is: the most frequent class, the mean
+    majority: Mapping[str, float]  # the same metrics of giving it always
     per_class: list[ClassScores]
     warnings: list[str]
 
@@ -45,63 +39,54 @@ class Evaluation:
         }
 
 
-def evaluate_classification(
-    task: Classification,
-    logits_BC: NDArray[np.floating[Any]],
-    targets_B: Int64,
-    *,
-    primary: str,
-    seed: int = 0,
+def evaluate_answers(
+    task: Task, answers: Any, gold: Any, *, rows: int, primary: str, seed: int = 0
 ) -> Evaluation:
-    """Judge answers to rows whose classes are known.
+    """Judge answers to rows of which the truth is known.
 
     Args:
-        task: the classes.
-        logits_BC: the answers.
-        targets_B: the classes given.
+        task: tells metrics and what a model answers that learned nothing.
+        answers: one a row.
+        gold: what is true.
+        rows: how many.
         primary: the metric that counts; it is among the metrics told.
         seed: of the resamples.
 
     Raises:
         RecipeError: `primary` is no metric.
     """
-    predicted_B = logits_BC.argmax(axis=-1)
-    majority_class = int(np.bincount(targets_B, minlength=len(task.labels)).argmax())
-    majority_B = majority_answer(targets_B)
+    trivial, word = task.trivial(gold)
     metrics: dict[str, Interval] = {}
     majority: dict[str, float] = {}
-    for name in dict.fromkeys([primary, *PLAIN_METRICS]):
+    for name in dict.fromkeys([primary, *task.metric_names]):
         metric = task.metric(name)
-        metrics[name] = interval(metric, metric.statistics(predicted_B, targets_B), seed=seed)
-        sums = metric.statistics(majority_B, targets_B).sum(axis=0)
-        majority[name] = float(metric.value(sums))
+        found = interval(metric, task.statistics(metric, answers, gold), seed=seed)
+        if name != primary and math.isnan(found.value):
+            continue  # a part without rows, such as questions without an answer
+        metrics[name] = found
+        majority[name] = point(metric, task.statistics(metric, trivial, gold))
+    breakdown = task.breakdown(answers, gold)
     return Evaluation(
-        examples=len(targets_B),
+        examples=rows,
         metrics=metrics,
         primary=primary,
-        majority_label=task.labels[majority_class],
+        majority_label=word,
         majority=majority,
-        per_class=scores_per_class(predicted_B, targets_B, task.labels),
-        warnings=_warnings(task, targets_B),
+        per_class=breakdown,
+        warnings=_warnings(rows, breakdown, task.name),
     )
 
 
-def majority_answer(targets_B: Int64) -> Int64:
-    """Return the answer that is always the most frequent class, (B,)."""
-    return np.full(len(targets_B), np.bincount(targets_B).argmax())
-
-
-def _warnings(task: Classification, targets_B: Int64) -> list[str]:
+def _warnings(rows: int, breakdown: Sequence[ClassScores], task: str) -> list[str]:
     warnings = []
-    if len(targets_B) < FEW_ROWS:
+    if rows < FEW_ROWS:
         warnings.append(
-            f"{len(targets_B)} row{'s' * (len(targets_B) > 1)} cannot prove anything: give "
+            f"{rows} row{'s' * (rows > 1)} cannot prove anything: give "
             f"{FEW_ROWS} at the least, some hundreds for an interval of a few points"
         )
-    present = set(targets_B.tolist())
-    if len(present) == 1:
+    present = [scores.label for scores in breakdown if scores.support]
+    if task == "classification" and len(present) == 1:
         warnings.append(
-            f"all rows are of the class {task.labels[present.pop()]!r}: the majority answer is "
-            "always right on them"
+            f"all rows are of the class {present[0]!r}: the majority answer is always right on them"
         )
     return warnings

@@ -1,24 +1,20 @@
 """Flips: the rows on which a student answers otherwise than its teacher, the worst first.
 
-Legend: B rows, C classes. Logits of both models have their columns in the order of the labels.
+Legend: B rows.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from potstill.data.rows import Rows
-from potstill.tasks.classification import probabilities
-
-Floats = NDArray[np.floating[Any]]
-Int64 = NDArray[np.int64]
+from potstill.tasks.task import Task, texts_shown
 
 FLIPS_SHOWN = 20  # of all that are found, in reports
 CSV_HEADER = ("model", "row", "text", "gold", "teacher", "teacher_margin", "student")
@@ -28,24 +24,16 @@ _FORMULA_OPENINGS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", 
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """One row with two answers."""
+    """One row with two answers, in words."""
 
     row: int  # place in the test rows, from 1
     text: str
     gold: str
     teacher: str
-    teacher_margin: float  # probability of the teacher's answer minus that of its next, 0 to 1
+    teacher_margin: float  # how sure the teacher is, 0 to 1, as its task tells
     student: str
-
-    @property
-    def is_lost(self) -> bool:
-        """Tell whether the teacher was right and the student is wrong."""
-        return self.teacher == self.gold
-
-    @property
-    def is_won(self) -> bool:
-        """Tell whether the student is right where the teacher was wrong."""
-        return self.student == self.gold
+    is_lost: bool  # the teacher is right and the student wrong
+    is_won: bool  # the student is right and the teacher wrong
 
     def to_json(self) -> dict[str, Any]:
         """Return the flip as one object."""
@@ -85,33 +73,34 @@ class Flips:
         }
 
 
-def find_flips(
-    labels: Sequence[str], rows: Rows, targets: Int64, teacher_BC: Floats, student_BC: Floats
-) -> Flips:
+def find_flips(task: Task, rows: Rows, gold: Any, teacher: Any, student: Any) -> Flips:
     """Find the rows on which two models differ.
 
     Args:
-        labels: names of the C classes.
-        rows: with the column "text".
-        targets: the right class of each row, (B,).
-        teacher_BC: logits of the model that is imitated.
-        student_BC: logits of the other one.
+        task: tells what differs, what is right and how an answer reads.
+        rows: the test rows.
+        gold: what is true of them.
+        teacher: answers of the model that is imitated.
+        student: answers of the other one.
     """
-    teacher_B, student_B = teacher_BC.argmax(axis=-1), student_BC.argmax(axis=-1)
-    margin_B = _margins(teacher_BC)
-    differs = np.flatnonzero(teacher_B != student_B)
+    sure_B = task.sureness(teacher)
+    right, also_right = task.right(teacher, gold), task.right(student, gold)
+    differs = np.flatnonzero(~task.same(teacher, student))
     # lexsort: the last key counts first; equal margins keep the order of the file
-    order = np.lexsort((differs, -margin_B[differs], teacher_B[differs] != targets[differs]))
-    texts = rows.column("text")
+    order = np.lexsort((differs, -sure_B[differs], ~right[differs]))
+    texts, true = texts_shown(rows), task.shown_gold(rows)
+    theirs, ours = task.shown(teacher), task.shown(student)
     return Flips(
         tuple(
             Flip(
                 row=int(index) + 1,
                 text=texts[index],
-                gold=labels[targets[index]],
-                teacher=labels[teacher_B[index]],
-                teacher_margin=float(margin_B[index]),
-                student=labels[student_B[index]],
+                gold=true[index],
+                teacher=theirs[index],
+                teacher_margin=float(sure_B[index]),
+                student=ours[index],
+                is_lost=bool(right[index] and not also_right[index]),
+                is_won=bool(also_right[index] and not right[index]),
             )
             for index in differs[order]
         )
@@ -140,10 +129,3 @@ def _cells(flip: Flip) -> Iterable[str]:
 
 def _harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA_OPENINGS) else cell
-
-
-def _margins(logits_BC: Floats) -> Floats:
-    """Return the probability of the best class minus that of the next, (B,)."""
-    two_best = np.sort(probabilities(logits_BC), axis=-1)[:, -2:]
-    margins: Floats = two_best[:, -1] - two_best[:, 0]
-    return margins

@@ -23,6 +23,7 @@ PIPELINE_NAMES: Mapping[str, str] = {
     "ner": "token-classification",
     "fill-mask": "masked-lm",
     "feature-extraction": "embedding",
+    "text-ranking": "ranking",
     "sentence-similarity": "embedding",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from potstill.measure.measuring import (
 )
 from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_range
+from potstill.runtime.answering import inputs_of_rows, inputs_of_texts
 from potstill.tasks.flips import flips_csv
 from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof, shown_path
 from potstill.workflows.comparison import ComparedModel, Comparison
@@ -35,8 +36,7 @@ from potstill.workflows.report_page.page import render_page, require_page_librar
 
 _MOST_LOAD = 0.3  # cores busy with other work that still count as quiet
 _REPEATED = (  # options that decide what is found
-    *("primary", "price_per_hour", "rounds", "text_column", "label_column"),
-    *("max_length", "device", "precision", "seed"),
+    *("primary", "price_per_hour", "rounds", "max_length", "device", "precision", "seed"),
 )
 _FEW_CALLS = 300  # below so many the 99th percentile is hardly more than the slowest call
 
@@ -53,8 +53,7 @@ class CompareOptions:
     flips: Path | None = None  # the CSV to write
     price_per_hour: float | None = None  # of this machine, in any currency
     rounds: int = 5  # timed rounds of each model
-    text_column: str = "text"
-    label_column: str = "label"
+    columns: Columns = field(default_factory=Columns)
     max_length: int | None = None  # tokens; None: what each folder says
     engine: str = "torch"
     device: str = "auto"
@@ -93,17 +92,24 @@ def compare(
         name: open_model(path, allow_pickle=options.allow_pickle)
         for name, path in _in_order(models, options).items()
     }
-    columns = Columns(text=options.text_column, label=options.label_column)
     proof = (
-        read_proof(folders, options.test, columns, primary=options.primary, seed=options.seed)
+        read_proof(
+            folders,
+            options.test,
+            options.columns,
+            primary=options.primary,
+            max_length=options.max_length,
+            seed=options.seed,
+        )
         if options.test is not None
         else None
     )
+    task = next(iter(folders.values())).task
     measured = measure_models(
         [(name, folder.path) for name, folder in folders.items()],
-        proof.rows.column("text") if proof else SAMPLE_TEXTS,
+        inputs_of_rows(proof.rows) if proof else inputs_of_texts(task, SAMPLE_TEXTS),
         _plan(options),
-        with_logits=proof is not None,
+        rows=proof.rows.columns if proof else None,
         tell=tell or _say_nothing,
     )
     comparison = _put_together(folders, measured, proof, options)
@@ -149,7 +155,7 @@ def _put_together(
 ) -> Comparison:
     measured = dict(zip(folders, side_by_side.models, strict=True))
     judged = (
-        judge(proof, {name: found.logits for name, found in measured.items()}) if proof else None
+        judge(proof, {name: found.outputs for name, found in measured.items()}) if proof else None
     )
     baseline = side_by_side.models[0]
     return Comparison(
@@ -254,6 +260,9 @@ def _command(names: Sequence[str], options: CompareOptions) -> str:
     usual = CompareOptions()
     told = {name: getattr(options, name) for name in _REPEATED}
     asked = {name: value for name, value in told.items() if value != getattr(usual, name)}
+    for ours, theirs in asdict(options.columns).items():
+        if theirs != ours:
+            asked[f"{ours}_column"] = theirs
     asked["threads"] = _plan(options).threads  # another machine may have more
     if isinstance(options.test, str | Path):
         asked = {"test": shown_path(str(options.test)), **asked}

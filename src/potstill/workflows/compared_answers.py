@@ -1,7 +1,4 @@
-"""What the answers to held-out rows tell about models: quality, retention, agreement, flips.
-
-Legend: B rows, C classes.
-"""
+"""What the answers to held-out rows tell about models: quality, retention, agreement, flips."""
 
 from __future__ import annotations
 
@@ -14,47 +11,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.bundle.folder import ModelFolder
-from potstill.data.columns import Columns, select_columns
-from potstill.data.readers import read_rows
+from potstill.data.columns import Columns
 from potstill.data.rows import Rows
 from potstill.errors import InputError
 from potstill.files import sha256_of_file
-from potstill.metrics.agreement import agreement
+from potstill.metrics.agreement import share_of
 from potstill.metrics.bootstrap import Interval
 from potstill.metrics.metric import Metric
 from potstill.metrics.retention import gain_retained, is_above, retention
-from potstill.tasks.classification import Classification
-from potstill.tasks.evaluation import Evaluation, evaluate_classification, majority_answer
+from potstill.runtime.answering import lengths_of_folder, task_of_folder
+from potstill.tasks import reading
+from potstill.tasks.evaluation import Evaluation, evaluate_answers
 from potstill.tasks.flips import Flips, find_flips
+from potstill.tasks.kinds import ANSWERABLE
+from potstill.tasks.task import Task
 from potstill.workflows.comparison import HeldOutRows, Quality
 
 Floats = NDArray[np.floating[Any]]
-Int64 = NDArray[np.int64]
 
-UNSOLVED = "the baseline does not solve this task: it is not surely above the most frequent class"
+UNSOLVED = "the baseline does not solve this task: it is not surely above the trivial answer"
 _LABELS_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Held-out rows that all models answer in the same labels."""
+    """Held-out rows that all models answer."""
 
     rows: Rows
-    task: Classification
-    targets_B: Int64
+    tasks: Mapping[str, Task]  # by model, each with its own thresholds; the baseline first
+    folders: Mapping[str, ModelFolder]
+    gold: Any
     metric: Metric  # that retention speaks of
     orders: Mapping[str, list[int]]  # by model: where each of the baseline's labels stands
     sha256: str | None  # of the file
+    max_length: int | None  # asked for all models; None: what each folder says
     seed: int  # of the resampled intervals
+
+    @property
+    def task(self) -> Task:
+        """Return the baseline's task."""
+        return next(iter(self.tasks.values()))
 
     @property
     def primary(self) -> str:
         """Return the name of the metric."""
         return self.metric.name
 
-    def statistics(self, predicted_B: Int64) -> Floats:
-        """Return what the metric needs of each row."""
-        return self.metric.statistics(predicted_B, self.targets_B)
+    def statistics(self, name: str, answers: Any) -> Floats:
+        """Return what the metric needs of each row, by a model's own thresholds."""
+        return self.tasks[name].statistics(self.metric, answers, self.gold)
+
+    def answers(self, name: str, outputs: Floats) -> Any:
+        """Return a model's answers from its outputs, in the baseline's order of labels."""
+        folder, task = self.folders[name], self.tasks[name]
+        length = self.max_length or folder.max_length
+        windows = task.windows(
+            folder.tokenizer(), self.rows, lengths_of_folder(folder, task, max_length=length)
+        )
+        order = self.orders[name]
+        return task.answers(outputs[:, order] if order else outputs, windows, self.rows)
 
     def facts(self, evaluation: Evaluation) -> HeldOutRows:
         """Return what a report says about the rows."""
@@ -74,31 +89,50 @@ def read_proof(
     columns: Columns,
     *,
     primary: str | None,
+    max_length: int | None = None,
     seed: int,
 ) -> Proof:
     """Read held-out rows for models by name, the baseline first.
 
     Args:
-        folders: the models; all must classify into the same labels, in any order.
+        folders: the models; all must be of one task, with the same labels in any order.
         test: anything that `read_rows` takes.
         columns: the names of its columns.
-        primary: the metric; None: the one that the baseline was chosen by, else accuracy.
+        primary: the metric; None: the one that the baseline was chosen by, else the task's.
+        max_length: tokens; None: what each folder says.
         seed: of the resampled intervals.
 
     Raises:
-        InputError: a model without a classifier, or with other labels than the baseline.
+        InputError: a model without a task head, of another task or with other labels.
         DataError: the rows cannot be read, or hold a label that the models do not have.
         RecipeError: no such metric.
     """
     for name, folder in folders.items():
-        _require_classifier(name, folder)
-    baseline, folder = next(iter(folders.items()))
-    task = Classification(folder.head.labels)
-    orders = {name: _label_order(name, other, baseline, folder) for name, other in folders.items()}
-    chosen = primary or (folder.manifest.primary if folder.manifest else None) or "accuracy"
+        _require_answers(name, folder, next(iter(folders.values())))
+    baseline, first = next(iter(folders.items()))
+    tasks = {name: task_of_folder(folder) for name, folder in folders.items()}
+    orders = {name: _label_order(name, other, baseline, first) for name, other in folders.items()}
+    if first.task != "classification":
+        _require_own_order(orders)
+    task = tasks[baseline]
+    told = first.manifest.primary if first.manifest else None
+    is_known = told is not None and (told in task.metric_names or ":" in told)
+    chosen = primary or (told if is_known else None) or task.primary(has_gold=True)
     metric = task.metric(chosen)
-    rows = select_columns(read_rows(test), columns, required=("text", "label"), optional=())
-    return Proof(rows, task, task.targets(rows), metric, orders, _sha256(test), seed)
+    rows = reading.labelled(task.name, test, columns)
+    if first.task == "classification":  # one order of labels for all
+        tasks = dict.fromkeys(tasks, task)
+    return Proof(
+        rows=rows,
+        tasks=tasks,
+        folders=folders,
+        gold=task.gold(rows),
+        metric=metric,
+        orders=orders,
+        sha256=_sha256(test),
+        max_length=max_length,
+        seed=seed,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +147,14 @@ class Judged:
     warnings: Sequence[str]
 
 
-def judge(proof: Proof, stored_BC: Mapping[str, Floats]) -> Judged:
-    """Judge the models' logits, by name, the baseline first, columns in each model's own order."""
-    logits_of = {name: logits[:, proof.orders[name]] for name, logits in stored_BC.items()}
-    evaluations = {name: _evaluation(proof, logits) for name, logits in logits_of.items()}
-    answers = {name: logits.argmax(axis=-1) for name, logits in logits_of.items()}
-    statistics = {name: proof.statistics(predicted) for name, predicted in answers.items()}
-    majority = proof.statistics(majority_answer(proof.targets_B))
-    baseline, *others = logits_of
+def judge(proof: Proof, outputs: Mapping[str, Floats]) -> Judged:
+    """Judge the models' outputs, by name, the baseline first, columns in each model's own order."""
+    answers = {name: proof.answers(name, each) for name, each in outputs.items()}
+    evaluations = {name: _evaluation(proof, name, each) for name, each in answers.items()}
+    statistics = {name: proof.statistics(name, each) for name, each in answers.items()}
+    baseline, *others = answers
+    trivial, _ = proof.task.trivial(proof.gold)
+    majority = proof.statistics(baseline, trivial)
     teacher = statistics[baseline]
     is_solved = is_above(proof.metric, [teacher], [majority], seed=proof.seed)
     beside = _Beside(teacher, majority) if is_solved else None
@@ -130,9 +164,13 @@ def judge(proof: Proof, stored_BC: Mapping[str, Floats]) -> Judged:
             for name, evaluation in evaluations.items()
         },
         agreement={
-            name: agreement(answers[baseline], answers[name], seed=proof.seed) for name in others
+            name: share_of(proof.task.same(answers[baseline], answers[name]), seed=proof.seed)
+            for name in others
         },
-        flips={name: _flips(proof, logits_of[baseline], logits_of[name]) for name in others},
+        flips={
+            name: find_flips(proof.task, proof.rows, proof.gold, answers[baseline], answers[name])
+            for name in others
+        },
         test=proof.facts(evaluations[baseline]),
         note=None if is_solved else UNSOLVED,
         warnings=[
@@ -150,9 +188,14 @@ class _Beside:
     majority: Floats
 
 
-def _evaluation(proof: Proof, logits_BC: Floats) -> Evaluation:
-    return evaluate_classification(
-        proof.task, logits_BC, proof.targets_B, primary=proof.primary, seed=proof.seed
+def _evaluation(proof: Proof, name: str, answers: Any) -> Evaluation:
+    return evaluate_answers(
+        proof.tasks[name],
+        answers,
+        proof.gold,
+        rows=len(proof.rows),
+        primary=proof.primary,
+        seed=proof.seed,
     )
 
 
@@ -170,18 +213,29 @@ def _quality(proof: Proof, evaluation: Evaluation, own: Floats, beside: _Beside 
     )
 
 
-def _flips(proof: Proof, teacher_BC: Floats, student_BC: Floats) -> Flips:
-    return find_flips(proof.task.labels, proof.rows, proof.targets_B, teacher_BC, student_BC)
-
-
-def _require_classifier(name: str, folder: ModelFolder) -> None:
-    if folder.task != "classification":
+def _require_answers(name: str, folder: ModelFolder, baseline: ModelFolder) -> None:
+    if folder.task not in ANSWERABLE:
         raise InputError(
             f"the task of model {name} is {folder.task or 'none (a bare encoder)'}, so it has no "
             "answers to --test",
-            allowed="classification",
+            allowed=", ".join(ANSWERABLE),
             cure="fine-tune it first (potstill finetune), or leave --test out to compare speed",
         )
+    if folder.task != baseline.task:
+        raise InputError(
+            f"the task of model {name} is {folder.task}, that of the baseline is {baseline.task}",
+            allowed="models of one task",
+            cure="leave --test out to compare speed alone",
+        )
+
+
+def _require_own_order(orders: Mapping[str, list[int]]) -> None:
+    for name, order in orders.items():
+        if order != sorted(order):
+            raise InputError(
+                f"the labels of model {name} stand in another order than the baseline's",
+                cure="write them in one order in id2label of config.json, the weights with them",
+            )
 
 
 def _label_order(
@@ -189,6 +243,8 @@ def _label_order(
 ) -> list[int]:
     """Return where each of the baseline's labels stands among the model's own."""
     own, labels = folder.head.labels, baseline_folder.head.labels
+    if folder.task == "regression":  # one number, whatever it is called
+        return [0]
     lacks = [label for label in labels if label not in own]
     adds = [label for label in own if label not in labels]
     if lacks or adds:

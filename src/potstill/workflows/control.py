@@ -3,7 +3,8 @@
 "pretrained" is the control proper: architecture and layers as the student's, taken from the model
 that the teacher was tuned from, hard labels only, as many optimizer steps, over the labelled rows,
 learning rate from the same grid on dev. "tuned" is the ablation: the same, begun from the tuned
-teacher's own layers and head.
+teacher's own layers and head. "cut" is the student before its first step: what taking layers out
+costs, and the one control where nothing but a teacher says what is right (embeddings).
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from potstill.errors import ModelError
 from potstill.models.loading import load_task_model, load_with_new_head
 from potstill.models.task_model import TaskModel
 from potstill.report import Report
-from potstill.text.ragged import RaggedBatch
-from potstill.train.hard_label_objective import HardLabelObjective
+from potstill.train.label_objective import LabelObjective
+from potstill.train.learnable import Learnable
+from potstill.train.loop import TrainingResult
 from potstill.workflows.student_run import (
     StudentRun,
+    Trained,
     best_of_rates,
     dev_score,
     write_trained,
 )
 
-CONTROLS = ("pretrained", "tuned")
+CUT_ALONE = "cut"
+CONTROLS = ("pretrained", "tuned", CUT_ALONE)
 
 
 def train_control(run: StudentRun, start: ModelFolder, steps: int, out: Path, kind: str) -> Report:
@@ -42,20 +46,22 @@ def train_control(run: StudentRun, start: ModelFolder, steps: int, out: Path, ki
             whole = load_task_model(start)
         else:
             whole = load_with_new_head(start, run.teachers[0].spec, seed=run.recipe.seed)
-        return cut_student(whole, run.config, run.kept)
+        student = cut_student(whole, run.config, run.kept)
+        return run.prepared(student) if kind == "tuned" else student
 
-    def objective_of(texts: RaggedBatch) -> HardLabelObjective:
-        return HardLabelObjective(texts.take(labelled), run.data.targets[labelled])
+    def objective_of(rows: Learnable) -> LabelObjective:
+        return LabelObjective(rows.take(labelled), run.loss)
 
     steps_per_epoch = -(-len(labelled) // run.recipe.rows_per_step)
     epochs = steps / steps_per_epoch
+    dev = dev_score(run)
     trained = best_of_rates(
         run,
         name,
         build=build,
         objective_of=objective_of,
         recipe=replace(run.recipe, epochs=epochs, scores_per_epoch=_scores(run, epochs)),
-        dev=dev_score(run),
+        dev=dev,
     )
     assert trained.result.steps == steps, "a control takes as many steps as its student"
     lineage: dict[str, Any] = {
@@ -64,7 +70,31 @@ def train_control(run: StudentRun, start: ModelFolder, steps: int, out: Path, ki
         "model": start.path.name,
         "model_fingerprint": run.start,
     }
-    return write_trained(run, trained, out, lineage=lineage, details={"control": kind})
+    return write_trained(run, trained, dev, out, lineage=lineage, details={"control": kind})
+
+
+def write_cut(run: StudentRun, out: Path) -> Report:
+    """Write the student as it is before its first step."""
+    dev = dev_score(run)
+    model = run.prepared(cut_student(run.teachers[0], run.config, run.kept)).to(run.device)
+    result = TrainingResult(
+        steps=0,
+        train_tokens=0,
+        seconds=0.0,
+        best_score=dev.of(model, run.data.dev_texts),
+        best_step=0,
+        scores=[],
+        precision=run.precision,
+        resumed_from=None,
+        warnings=[],
+    )
+    lineage = {
+        "verb": "distill --control cut",
+        "layers_kept": list(run.kept),
+        "model": run.teacher_folders[0].path.name,
+    }
+    trained = Trained(model=model, result=result, rate=0.0, tried=[])
+    return write_trained(run, trained, dev, out, lineage=lineage, details={"control": CUT_ALONE})
 
 
 def _scores(run: StudentRun, epochs: float) -> int:

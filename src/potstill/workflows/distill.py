@@ -51,14 +51,28 @@ from potstill.recipe import (
     settings_named,
 )
 from potstill.report import Report
-from potstill.text.ragged import RaggedBatch
+from potstill.runtime.answering import task_of_folder
+from potstill.tasks.embedding import Embedding
+from potstill.tasks.kinds import ANSWERABLE
 from potstill.train.automatic import settle
+from potstill.train.learnable import Learnable
 from potstill.train.progress import Listener, counting
 from potstill.train.world import World
-from potstill.workflows.control import CONTROLS, require_same_shape, train_control
-from potstill.workflows.student_run import StudentRun, teachers_of, train_student
-from potstill.workflows.task_rows import joined_world, own_device, run_folder
-from potstill.workflows.transfer_set import read_transfer_set
+from potstill.workflows.control import (
+    CONTROLS,
+    CUT_ALONE,
+    require_same_shape,
+    train_control,
+    write_cut,
+)
+from potstill.workflows.student_run import (
+    StudentRun,
+    teachers_of,
+    train_student,
+    usual_weights,
+)
+from potstill.workflows.task_rows import joined_world, own_device, require_lengths, run_folder
+from potstill.workflows.transfer_set import TransferSources, read_transfer_set
 
 SEARCH = "search"
 SIGNALS = ("stored", "live")
@@ -83,16 +97,23 @@ class DistillRecipe(TrainingRecipe):
     choose: str = "even"  # even, distilbert, bottom, top, search
     keep: str = ""  # layers by number, counted from 0: "0,2,4"; instead of layers and choose
     architecture: str = "auto"  # auto, teacher, distilbert
-    soft_targets: float = 0.9  # weight of KL to the teacher's probabilities, times temperature^2
-    hard_labels: float = 0.1  # weight of cross-entropy with the labels, where rows have them
+    soft_targets: float | None = (
+        None  # weight of the teacher's answers; none: by the task, 0.5 to 1
+    )
+    hard_labels: float | None = (
+        None  # weight of the labels, where rows have them; none: by the task
+    )
+    similarity: float = 0.0  # of embeddings: weight of KL between similarities inside a batch
     hidden_cosine: float = 0.0  # weight of 1 - cosine of hidden states
     hidden_mse: float = 0.0  # weight of their mean squared difference
     relations: float = 0.0  # weight of KL of query, key and value relations of the last layers
     layer_map: str = EVEN  # which hidden states are aligned: even, last, or 1:2,2:4,3:6
     temperature: float = 2.0
     signals: str = "stored"  # the teacher's: stored on disk once, or live at every step
-    primary: str = ""  # accuracy, macro_f1, matthews, f1:LABEL; empty: as the teacher's
-    max_length: int = 0  # tokens of a text; 0: as the teacher's
+    primary: str = ""  # metric to choose by on dev; empty: as the teacher's
+    max_length: int = 0  # tokens of a text, or of a window; 0: as the teacher's
+    long_texts: str = ""  # cut, windows; empty: as the teacher's
+    overlap: int = 0  # tokens that two windows share; 0: as the teacher's
     dev_share: float = 0.1  # of the training rows, where no dev file is given
 
     def __post_init__(self) -> None:
@@ -104,17 +125,14 @@ class DistillRecipe(TrainingRecipe):
         require_choice("architecture", self.architecture, ARCHITECTURES)
         require_choice("signals", self.signals, SIGNALS)
         require_range("dev_share", self.dev_share, above=0.0, below=1.0)
-        for name in (SOFT, HARD, COSINE, SQUARED, RELATIONS):
-            require_range(name, getattr(self, name), at_least=0.0)
+        for name in (SOFT, HARD, COSINE, SQUARED, RELATIONS, "similarity"):
+            if getattr(self, name) is not None:
+                require_range(name, getattr(self, name), at_least=0.0)
+        require_lengths(self.long_texts, self.overlap, self.max_length)
         if self.max_length:
             require_range("max_length", self.max_length, at_least=3)
         for words in (self.learning_rates, self.control_learning_rates):
             _rates(words, 1.0, has_control=False)
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """Return each loss term's weight."""
-        return {name: getattr(self, name) for name in (SOFT, HARD, COSINE, SQUARED, RELATIONS)}
 
 
 # By name for --recipe; what they leave out is the default.
@@ -137,7 +155,7 @@ class DistillInputs:
     train: object | None = None  # labelled rows
     dev: object | None = None  # None: carved from the training rows with the seed
     unlabelled: object | None = None  # texts for the teacher to speak of
-    control: str | None = None  # None, "pretrained" or "tuned": see workflows.control
+    control: str | None = None  # None, "pretrained", "tuned", "cut": see workflows.control
     pretrained: str | Path | None = None  # what the teacher was tuned from, for the control
     allow_pickle: bool = False
     columns: Columns = field(default_factory=Columns)
@@ -192,22 +210,24 @@ def _distill(
     folders = [open_model(name, allow_pickle=inputs.allow_pickle) for name in inputs.teachers]
     for folder in folders:
         require_task_head(folder)
-    require_terms(recipe.term_weights)
+    if inputs.control not in (None, CUT_ALONE) and folders[0].task == Embedding.name:
+        raise InputError(
+            "a control learns from labels, and no label says where a vector lies",
+            where="--control",
+            cure="--control cut: the student before its first step",
+        )
+    require_terms(usual_weights(recipe, task_of_folder(folders[0])))
     start = None
-    if inputs.control is not None:
+    if inputs.control not in (None, CUT_ALONE):
         start = open_model(_start_of_control(inputs), allow_pickle=inputs.allow_pickle)
         require_same_shape(start, folders[0])
-    data = read_transfer_set(
-        folders,
-        train=inputs.train,
-        dev=inputs.dev,
-        unlabelled=inputs.unlabelled,
-        columns=inputs.columns,
-        recipe=recipe,
+    sources = TransferSources(
+        train=inputs.train, dev=inputs.dev, unlabelled=inputs.unlabelled, columns=inputs.columns
     )
+    data = read_transfer_set(folders, sources, recipe)
     recipe = settle(
         recipe,
-        rows=len(data.targets),
+        rows=data.row_count,
         width=folders[0].config.hidden_size,
         texts_seen=_TEXTS_SEEN,
         rate_factor=_RATE_FACTOR,
@@ -222,7 +242,12 @@ def _distill(
         teacher_folders=folders,
         teachers=teachers,
         kept=kept or (),
-        config=student_config(teachers[0].config, layers, architecture=recipe.architecture),
+        config=student_config(
+            teachers[0].config,
+            layers,
+            architecture=recipe.architecture,
+            has_pairs=data.has_pairs,
+        ),
         layer_map=layer_map_from_words(
             recipe.layer_map, student_layers=layers, teacher_layers=depth
         ),
@@ -234,7 +259,7 @@ def _distill(
     )
     data.task.metric(run.primary)
     if kept is None:
-        require_enough_texts(data.texts[0])
+        require_enough_texts(data.texts)
     return _work(run, out, start, inputs.control or "")
 
 
@@ -249,12 +274,15 @@ def _work(run: StudentRun, out: Path, start: ModelFolder | None, control: str) -
         run = replace(run, kept=kept)
     staged = run.folder / _STAGED
     report = train_student(run, _removed(staged, run.world), search=ranking)
-    if start is not None:
-        if run.recipe.control_learning_rates:
-            rates = _rates(run.recipe.control_learning_rates, 1.0, has_control=True)
-            run = replace(run, rates=rates)
+    if control:
         staged_control = _removed(control_folder(staged), run.world)
-        found = train_control(run, start, report.steps, staged_control, control)
+        if start is None:
+            found = write_cut(run, staged_control)
+        else:
+            if run.recipe.control_learning_rates:
+                rates = _rates(run.recipe.control_learning_rates, 1.0, has_control=True)
+                run = replace(run, rates=rates)
+            found = train_control(run, start, report.steps, staged_control, control)
         found = replace(found, bundle=control_folder(out))
         report = replace(report, details={**report.details, "control": found.to_json()})
         if run.world.is_main:
@@ -273,19 +301,17 @@ def _removed(leftover: Path, world: World) -> Path:
 
 
 def require_task_head(folder: ModelFolder) -> None:
-    """Check that a teacher answers a task that can be distilled here.
+    """Check that a teacher answers a task that can be distilled.
 
     Raises:
-        InputError: it is a bare encoder, or of another task.
+        InputError: it is a bare encoder, or a masked-LM model.
     """
-    if folder.task == "classification":
+    if folder.task in ANSWERABLE:
         return
-    is_bare = folder.head.kind in {"none", "masked-lm"}
-    what = "a bare encoder: it answers no task" if is_bare else f"of task {folder.task}"
     raise InputError(
-        f"the teacher is {what}",
+        "the teacher is a bare encoder: it answers no task",
         where=str(folder.path),
-        allowed="a model with a classification head",
+        allowed="a model with a task head",
         cure="tune it first with potstill finetune --model … --train …, or let potstill shrink "
         "--teacher … --train … do both",
     )
@@ -314,7 +340,7 @@ def _searched(run: StudentRun) -> tuple[Kept, list[Candidate]]:
         teacher = fingerprint(run.teacher_folders[0].path)
         ranking = searched_layers(
             run.teachers[0],
-            run.data.search_texts(MOST_TEXTS),
+            run.data.search_rows(MOST_TEXTS),
             run.config.layers,
             run.precision,
             run.folder / "search.json",
@@ -327,7 +353,7 @@ def _searched(run: StudentRun) -> tuple[Kept, list[Candidate]]:
 
 def searched_layers(  # noqa: PLR0913 - what decides a ranking, and where it is kept
     teacher: TaskModel,
-    texts: RaggedBatch,
+    rows: Learnable,
     layers: int,
     precision: Precision,
     file: Path,
@@ -346,7 +372,14 @@ def searched_layers(  # noqa: PLR0913 - what decides a ranking, and where it is 
             ]
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    ranking = rank_candidates(teacher, texts, candidates, precision=precision, tell=tell)
+    ranking = rank_candidates(
+        teacher,
+        rows,
+        candidates,
+        has_classes=teacher.spec.problem is None and teacher.spec.kind != "question-answering",
+        precision=precision,
+        tell=tell,
+    )
     content = {"key": key, "ranking": [each.to_json() for each in ranking]}
     write_atomically(file, json.dumps(content, indent=2).encode())
     return ranking
@@ -370,7 +403,7 @@ def _rates(words: str, peak: float, *, has_control: bool) -> tuple[float, ...]:
 def _require_control(inputs: DistillInputs) -> None:
     assert inputs.control is not None, "asked for where there is one"
     require_choice("control", inputs.control, CONTROLS)
-    if inputs.train is None:
+    if inputs.control != CUT_ALONE and inputs.train is None:
         raise InputError(
             "a control learns from labels, and there is no --train", cure="give --train"
         )

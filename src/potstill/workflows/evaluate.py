@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from potstill.data.columns import Columns, count_empty_texts, select_columns
-from potstill.data.readers import read_rows
-from potstill.errors import InputError
+from potstill.data.columns import Columns
 from potstill.runtime.model import load
-from potstill.tasks.classification import Classification
-from potstill.tasks.evaluation import Evaluation, evaluate_classification
+from potstill.tasks import reading
+from potstill.tasks.evaluation import Evaluation, evaluate_answers
+from potstill.tasks.task import Task
+from potstill.workflows.task_rows import text_warnings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +49,7 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
     """Answer all rows and judge the answers.
 
     Raises:
-        InputError: no classification head, wrong rows, a label that the model does not have.
+        InputError: no task head, wrong rows, a label that the model does not have.
     """
     loaded = load(
         model,
@@ -62,33 +60,26 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
         max_length=options.max_length,
         allow_pickle=options.allow_pickle,
     )
-    if loaded.task != "classification":
-        raise InputError(
-            f"the task of this model is {loaded.task or 'none (a bare encoder)'}",
-            where=str(model),
-            allowed="evaluate judges classification",
-            cure="fine-tune it first (potstill finetune)",
-        )
-    rows = select_columns(read_rows(test), options.columns, required=("text", "label"), optional=())
-    task = Classification(loaded.labels)
-    targets_B = task.targets(rows)
+    task = loaded.answered_task
+    rows = reading.labelled(task.name, test, options.columns)
+    gold = task.gold(rows)
     manifest = loaded.folder.manifest
-    primary = options.primary or (manifest.primary if manifest else None) or "accuracy"
+    primary = options.primary or (manifest.primary if manifest else None)
+    if options.primary is None and not _is_metric(task, primary):
+        primary = task.primary(has_gold=True)
+    assert primary is not None, "every task has a metric"
     task.metric(primary)
-    encoded = loaded.encode(rows.column("text"))
-    logits_BC = loaded.engine.run(encoded.batch)["logits"]
-    warnings = []
-    cut = int(np.count_nonzero(encoded.truncated))
-    if cut:
-        warnings.append(f"{cut} of {len(rows)} texts were cut at {loaded.max_length} tokens")
-    empty = count_empty_texts(rows)
-    if empty:
-        warnings.append(f"{empty} of {len(rows)} texts are empty")
+    answered = loaded.answer(rows)
     return EvaluatedModel(
         model=str(model),
-        evaluation=evaluate_classification(
-            task, logits_BC, targets_B, primary=primary, seed=options.seed
+        evaluation=evaluate_answers(
+            task, answered.answers, gold, rows=len(rows), primary=primary, seed=options.seed
         ),
-        warnings=warnings,
+        warnings=text_warnings(rows, answered.windows, loaded.lengths),
         precision=loaded.engine.precision,
     )
+
+
+def _is_metric(task: Task, name: str | None) -> bool:
+    """Tell whether a bundle's metric, chosen on dev rows, is one of rows with labels."""
+    return name is not None and name in {*task.metric_names, name if ":" in name else ""}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from potstill.bundle.write import BundleContent, write_bundle
 from potstill.data.columns import Columns
 from potstill.files import require_free, told_in_one_line
 from potstill.models.loading import load_with_new_head, tensors_of
+from potstill.models.output_scale import answer_in_numbers
 from potstill.models.precision import resolve_precision
 from potstill.models.task_model import TaskModel
 from potstill.recipe import (
@@ -30,25 +31,32 @@ from potstill.recipe import (
 )
 from potstill.report import Measured, Report
 from potstill.tasks.classification import Classification
+from potstill.tasks.kinds import ANSWERABLE, task_from_rows
+from potstill.tasks.regression import Regression
+from potstill.train.answer_losses import AnswerLoss, ClassLoss, loss_of
 from potstill.train.automatic import settle
 from potstill.train.checkpoints import CheckpointFolder
 from potstill.train.compact_words import only_words_of
-from potstill.train.hard_label_objective import HardLabelObjective
+from potstill.train.label_objective import LabelObjective
 from potstill.train.loop import TrainingResult, train
 from potstill.train.progress import Listener, log_to
 from potstill.train.world import World
 from potstill.workflows.dev_score import DevScore
+from potstill.workflows.task_facts import task_facts
 from potstill.workflows.task_rows import (
-    encode_rows,
+    asked_lengths,
     joined_world,
+    learnable,
     own_device,
+    require_lengths,
     rows_hash,
     run_folder,
     train_and_dev,
     warn_of_rows,
+    windows_of,
 )
 
-TASKS = ("classification",)
+TASKS = tuple(name for name in ANSWERABLE if name != "embedding")
 CLASS_WEIGHTS = ("none", "sqrt", "balanced")
 LOG_NAME = "log.jsonl"
 _TEXTS_SEEN = 30_000  # of all epochs together, where the recipe leaves epochs open
@@ -66,9 +74,11 @@ class FinetuneRecipe(TrainingRecipe):
     learning_rate: float = 0.0  # 0: by the width of the model, 2e-5 to 1e-4
     task: str = "classification"
     pooling: str = "first"  # first: Hugging Face's form; mean: potstill's alone
-    primary: str = "accuracy"  # accuracy, macro_f1, matthews, f1:LABEL; chosen by on dev
+    primary: str = ""  # metric to choose by on dev; empty: the task's own
     class_weights: str = "none"  # none; sqrt, balanced: rare classes count more in the loss
-    max_length: int = 128  # tokens of a text; longer ones are cut and counted
+    max_length: int = 128  # tokens of a text, or of a window
+    long_texts: str = ""  # cut: the rest is lost and counted; windows; empty: the task's way
+    overlap: int = 0  # tokens that two windows share; 0: a quarter of max_length
     dev_share: float = 0.1  # of the training rows, where no dev file is given
 
     def __post_init__(self) -> None:
@@ -78,6 +88,7 @@ class FinetuneRecipe(TrainingRecipe):
         require_choice("pooling", self.pooling, POOLINGS)
         require_choice("class_weights", self.class_weights, CLASS_WEIGHTS)
         require_range("max_length", self.max_length, at_least=3)
+        require_lengths(self.long_texts, self.overlap, self.max_length)
         require_range("dev_share", self.dev_share, above=0.0, below=1.0)
 
 
@@ -140,35 +151,50 @@ class _Finetuning:
         precision = resolve_precision(recipe.precision, self.device, training=True)
         self.folder = open_model(inputs.model, allow_pickle=inputs.allow_pickle)
         self.tokenizer = self.folder.tokenizer()
+        self.warnings = self.folder.warnings()
         self.train_rows, self.dev_rows = train_and_dev(
-            inputs.train, inputs.dev, inputs.columns, dev_share=recipe.dev_share, seed=recipe.seed
+            recipe.task,
+            inputs.train,
+            inputs.dev,
+            inputs.columns,
+            dev_share=recipe.dev_share,
+            seed=recipe.seed,
+            warnings=self.warnings,
         )
-        self.task = Classification.from_rows(self.train_rows)
-        self.targets = self.task.targets(self.train_rows)
-        self.task.metric(recipe.primary)
-        self.dev = DevScore(
-            task=self.task,
-            targets=self.task.targets(self.dev_rows),
-            primary=recipe.primary,
-            precision=precision,
-        )
+        self.task = task_from_rows(recipe.task, self.train_rows)
+        primary = recipe.primary or self.task.primary(has_gold=True)
+        self.task.metric(primary)
+        gold = self.task.gold(self.dev_rows)
         self.recipe = settle(
-            recipe,
+            replace(recipe, primary=primary),
             rows=len(self.train_rows),
             width=self.folder.config.hidden_size,
             texts_seen=_TEXTS_SEEN,
             rate_factor=1.0,
         )
-        self.max_length = min(recipe.max_length, self.folder.config.max_length)
-        self.warnings = self.folder.warnings()
+        self.lengths = asked_lengths(
+            self.task,
+            max_length=min(recipe.max_length, self.folder.config.max_length),
+            long_texts=recipe.long_texts,
+            overlap=recipe.overlap,
+        )
+        self.texts, dev_texts = (
+            windows_of(self.task, self.tokenizer, rows, self.lengths, warnings=self.warnings)
+            for rows in (self.train_rows, self.dev_rows)
+        )
+        warn_of_rows(self.task, self.train_rows, self.dev_rows, self.warnings)
+        self.rows = learnable(self.task, self.train_rows, self.texts, has_labels=True)
+        self.dev = DevScore(
+            task=self.task,
+            rows=self.dev_rows,
+            windows=dev_texts,
+            gold=gold,
+            primary=primary,
+            precision=precision,
+        )
 
     def run(self, listeners: tuple[Listener, ...]) -> Report:
         """Train, keep the best, write the bundle."""
-        texts, dev_texts = (
-            encode_rows(self.tokenizer, rows, max_length=self.max_length, warnings=self.warnings)
-            for rows in (self.train_rows, self.dev_rows)
-        )
-        warn_of_rows(self.train_rows, self.dev_rows, self.warnings)
         pooling: Pooling = "mean" if self.recipe.pooling == "mean" else "first"
         head = self.task.head(pooling)
         model = load_with_new_head(self.folder, head, seed=self.recipe.seed).to(self.device)
@@ -178,36 +204,41 @@ class _Finetuning:
                 checkpoints.path.mkdir(parents=True, exist_ok=True)
             log = checkpoints.path / LOG_NAME
             listeners = (*listeners, told_in_one_line(log)(log_to(log)))
-        labels = [rows.column("label") for rows in (self.train_rows, self.dev_rows)]
-        with only_words_of(model, [texts.batch, dev_texts.batch]) as renumber:
+        dev_texts = self.dev.windows.texts
+        with only_words_of(model, [self.rows.texts, dev_texts]) as renumber:
             result = train(
                 model,
-                HardLabelObjective(renumber(texts.batch), self.targets, self._class_weights()),
+                LabelObjective(self.rows.with_texts(renumber(self.rows.texts)), self._loss()),
                 self.recipe,
                 checkpoints=checkpoints,
                 recipe_hash=recipe_hash(
                     self.recipe,
                     model=fingerprint(self.folder.path),
-                    rows=rows_hash([texts, dev_texts], labels),
+                    rows=rows_hash(
+                        [self.texts, self.dev.windows], [self.train_rows, self.dev_rows]
+                    ),
                 ),
-                score=self.dev.watching(model, renumber(dev_texts.batch)),
+                score=self.dev.watching(model, renumber(dev_texts)),
                 listeners=listeners,
                 world=self.world,
             )
         return self._finish(model, result, checkpoints.path)
 
-    def _class_weights(self) -> NDArray[np.float32] | None:
-        return class_weights(self.recipe.class_weights, self.targets, len(self.task.labels))
+    def _loss(self) -> AnswerLoss:
+        if not isinstance(self.task, Classification):
+            return loss_of(self.task)
+        labels = self.task.gold(self.train_rows)
+        return ClassLoss(class_weights(self.recipe.class_weights, labels, len(self.task.labels)))
 
     def _finish(self, model: TaskModel, result: TrainingResult, run: Path) -> Report:
         score = result.best_score
         assert score is not None, "the dev score is taken after the last step"
         primary = self.recipe.primary
+        if isinstance(self.task, Regression):
+            answer_in_numbers(model, center=self.task.center, scale=self.task.scale)
         manifest = Manifest(
-            task=self.recipe.task,
-            pooling=model.spec.pooling,
             primary=primary,
-            max_length=self.max_length,
+            **task_facts(self.dev.fitted_task(model), model.spec, self.lengths),
             lineage=self._lineage(result),
             measurements={f"dev_{primary}": score, "train_seconds": round(result.seconds, 1)},
         )

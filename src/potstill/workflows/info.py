@@ -61,7 +61,7 @@ def _pooling(folder: ModelFolder) -> dict[str, Any] | None:
 
 def _transformers(folder: ModelFolder) -> dict[str, Any]:
     """Tell what plain transformers does with the folder."""
-    is_ours_alone = folder.head.kind == "classification" and folder.head.pooling == "mean"
+    is_ours_alone = folder.head.is_mean_classifier
     return {
         "class": hf_class_name(folder.config.family, folder.head),
         "complete": not is_ours_alone,

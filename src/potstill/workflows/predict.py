@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from potstill.data.columns import Columns, select_columns
+from potstill.data.columns import Columns
 from potstill.data.opening import decoded, numbered_lines
-from potstill.data.readers import read_rows
+from potstill.data.rows import Rows
 from potstill.errors import InputError, OutputError
 from potstill.files import require_writable_file, write_atomically
+from potstill.runtime.answering import rows_of_inputs
 from potstill.runtime.model import Model, load
+from potstill.tasks import reading
+from potstill.tasks.task import texts_shown
 
-_TEXTS_AT_ONCE = 1_024
+_ROWS_AT_ONCE = 1_024
 SUFFIXES = (".jsonl",)
 
 
@@ -22,25 +25,13 @@ SUFFIXES = (".jsonl",)
 class PredictOptions:
     """How texts are read and the model is run."""
 
-    text_column: str = "text"
+    columns: Columns = field(default_factory=Columns)
     top: int | None = None  # scores told of each text; None: of all classes
     max_length: int | None = None  # tokens; None: what the folder says
     precision: str = "auto"
     device: str = "auto"
     threads: int | None = None
     allow_pickle: bool = False
-
-
-def texts_of(source: str, options: PredictOptions) -> list[str]:
-    """Read the texts of a file of rows.
-
-    Raises:
-        DataError: with file, line and field.
-    """
-    columns = Columns(text=options.text_column)
-    rows = select_columns(read_rows(source), columns, required=("text",), optional=())
-    texts: list[str] = rows.column("text")
-    return texts
 
 
 def piped_texts(stream: TextIO | None) -> list[str]:
@@ -59,12 +50,19 @@ def piped_texts(stream: TextIO | None) -> list[str]:
 
 
 def answers(
-    model: str | Path, texts: Sequence[str], options: PredictOptions
+    model: str | Path, texts: Sequence[str], source: str | None, options: PredictOptions
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Load the model and give each text with its answer, in order, some at a time.
+    """Load the model and give each row, in words, with its answer, in order, some at a time.
+
+    Args:
+        model: a folder or hub name.
+        texts: texts to answer, where there is no file.
+        source: a file of rows.
+        options: columns, length, engine.
 
     Raises:
-        InputError: the model answers no task; told before the first text.
+        InputError: the model answers no task, or needs more than one text a row; told before the
+            first answer.
     """
     loaded = load(
         model,
@@ -74,8 +72,12 @@ def answers(
         max_length=options.max_length,
         allow_pickle=options.allow_pickle,
     )
-    loaded.predict([])  # refuses a model without a head
-    return _in_parts(loaded, texts, top=options.top)
+    task = loaded.answered_task
+    if source is not None:
+        rows = reading.unlabelled(task.name, source, options.columns)
+    else:
+        rows = rows_of_inputs(task.name, list(texts))
+    return _in_parts(loaded, rows, top=options.top)
 
 
 def write_answers(found: Iterable[tuple[str, Mapping[str, Any]]], output: Path) -> dict[str, Any]:
@@ -128,10 +130,10 @@ def _is_same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def _in_parts(
-    model: Model, texts: Sequence[str], *, top: int | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        part = texts[start : start + _TEXTS_AT_ONCE]
-        for text, answer in zip(part, model.predict(part), strict=True):
-            yield text, {**answer, "scores": answer["scores"][:top]}
+def _in_parts(model: Model, rows: Rows, *, top: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows.take(range(start, min(start + _ROWS_AT_ONCE, len(rows))))
+        for text, answer in zip(texts_shown(part), model.predict_rows(part), strict=True):
+            if top is not None and "scores" in answer:
+                answer["scores"] = answer["scores"][:top]
+            yield text, answer

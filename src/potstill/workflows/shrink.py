@@ -33,8 +33,13 @@ from potstill.metrics.bootstrap import Interval
 from potstill.metrics.gate import Gate, judge_gate
 from potstill.recipe import recipe_hash, require_range, with_settings
 from potstill.report import Measured, Report
+from potstill.runtime.answering import task_of_folder
+from potstill.tasks import reading
 from potstill.tasks.classification import Classification
+from potstill.tasks.embedding import Embedding
 from potstill.tasks.flips import flips_csv
+from potstill.tasks.kinds import ANSWERABLE, task_from_rows
+from potstill.tasks.task_names import task_named
 from potstill.train.progress import Listener, named
 from potstill.workflows.compare import CompareOptions, compare
 from potstill.workflows.comparison import ComparedModel, Comparison
@@ -48,7 +53,7 @@ from potstill.workflows.distill import (
 )
 from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
 from potstill.workflows.report_page.page import render_page, require_page_libraries
-from potstill.workflows.task_rows import labelled_rows, run_folder
+from potstill.workflows.task_rows import run_folder
 
 Tell = Callable[[str], None]
 
@@ -68,6 +73,7 @@ class ShrinkInputs:
     unlabelled: object | None = None
     control: bool = False  # train the control too and show it beside the student
     pretrained: str | Path | None = None  # for the control of a teacher that was tuned elsewhere
+    task: str | None = None  # None: the teacher's; of a bare encoder classification
     floor: float | None = None  # least retention; None: no gate
     allow_pickle: bool = False
     columns: Columns = field(default_factory=Columns)
@@ -132,7 +138,11 @@ class _Shrinking:
         require_page_libraries()
         self.state = run_folder(out)
         self.folder = open_model(inputs.teacher, allow_pickle=inputs.allow_pickle)
-        self.is_tuned_first = self.folder.head.kind in {"none", "masked-lm"}
+        self.task = _task_asked(inputs.task, self.folder)
+        self.is_tuned_first = self.folder.task != self.task
+        if self.is_tuned_first:
+            teacher = with_settings(recipe.teacher, {"task": self.task}, where="--task")
+            self.recipe = replace(recipe, teacher=teacher)
         self._require_rows()
         self.key = self._identity()
         self._require_outputs()
@@ -152,7 +162,9 @@ class _Shrinking:
         width = self.folder.config.hidden_size
         steps = []
         if self.is_tuned_first:
-            steps.append(f"tune the teacher, {depth} layers of width {width}, on the labels")
+            steps.append(
+                f"tune the teacher for {self.task}, {depth} layers of width {width}, on the labels"
+            )
         if student.choose == SEARCH and not student.keep:
             steps.append(f"search which {layers} of {depth} layers to keep (forward passes only)")
         else:
@@ -225,8 +237,7 @@ class _Shrinking:
             names=tuple(names),
             test=self.inputs.test,
             primary=self.recipe.student.primary or None,
-            text_column=self.inputs.columns.text,
-            label_column=self.inputs.columns.label,
+            columns=self.inputs.columns,
             rounds=_COMPARE_ROUNDS,
             device=self.run.device,
             threads=self.run.threads,
@@ -293,7 +304,7 @@ class _Shrinking:
         return Report(
             bundle=self.out,
             fingerprint=identity,
-            task="classification",
+            task=self.task,
             metrics={
                 comparison.primary: Measured(value=found.value, low=found.low, high=found.high)
             },
@@ -367,25 +378,32 @@ class _Shrinking:
             model=fingerprint(self.folder.path),
             rows=hashlib.sha256("\0".join(rows).encode()).hexdigest(),
             control=str(inputs.control),
+            task=self.task,
         )
 
     def _require_rows(self) -> None:
         """Refuse rows that could not be used at the end of the work. Nothing is learned here."""
-        train = labelled_rows(self.inputs.train, self.inputs.columns)
-        test = labelled_rows(self.inputs.test, self.inputs.columns)
-        task = Classification.from_rows(train)
+        columns, task = self.inputs.columns, self.task
+        train = reading.labelled(task, self.inputs.train, columns)
+        test = reading.labelled(task, self.inputs.test, columns)
         if not self.is_tuned_first:
             require_task_head(self.folder)
-            task = Classification(self.folder.head.labels)
-        task.metric(self.recipe.student.primary or "accuracy")
-        known = set(task.labels)
-        for row, label in enumerate(test.column("label")):
-            if label not in known:
-                raise InputError(
-                    f"label {label!r} is none of the training rows'",
-                    where=f"{test.where(row)}, field 'label'",
-                    allowed=", ".join(sorted(known)[:20]),
-                )
+            posed = task_of_folder(self.folder)
+        else:
+            posed = task_from_rows(task, train)
+        posed.metric(self.recipe.student.primary or posed.primary(has_gold=True))
+        posed.gold(test)  # refuses a label that could not be learned
+
+
+def _task_asked(asked: str | None, folder: ModelFolder) -> str:
+    """Return the task to shrink for: as asked, else the teacher's, else classification.
+
+    An embedding model is a start for any task, so it is shrunk as such only where that is asked.
+    """
+    if asked is not None:
+        return task_named(asked)
+    is_tuned = folder.task in ANSWERABLE and folder.task != Embedding.name
+    return str(folder.task) if is_tuned else Classification.name
 
 
 def teacher_folder(out: Path) -> Path:
@@ -396,12 +414,12 @@ def teacher_folder(out: Path) -> Path:
 def shrink_recipe(settings: Mapping[str, Any], *, where: str = "--set") -> ShrinkRecipe:
     """Return a recipe: plain names are the student's settings, "teacher.NAME" the teacher's.
 
-    `primary`, `seed`, `max_length` and `dev_share` are common to both.
+    `primary`, `seed`, `max_length`, `long_texts`, `overlap` and `dev_share` are common to both.
 
     Raises:
         RecipeError: an unknown name, or a value of another type or outside its range.
     """
-    common = {"primary", "seed", "max_length", "dev_share"}
+    common = {"primary", "seed", "max_length", "long_texts", "overlap", "dev_share"}
     teacher = {name: value for name, value in settings.items() if name in common}
     student: dict[str, Any] = {"choose": SEARCH}
     for name, value in settings.items():

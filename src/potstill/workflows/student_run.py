@@ -12,36 +12,53 @@ import torch
 from numpy.typing import NDArray
 
 from potstill.architectures.config import EncoderConfig
+from potstill.architectures.heads import HeadSpec
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import Manifest, fingerprint
+from potstill.bundle.sentence_transformers import VectorRecipe
 from potstill.bundle.write import BundleContent, write_bundle
 from potstill.distillation.layer_map import LayerMap
 from potstill.distillation.layers import Kept
-from potstill.distillation.objective import DistillObjective, needed_states
+from potstill.distillation.objective import (
+    COSINE,
+    HARD,
+    RELATIONS,
+    SOFT,
+    SQUARED,
+    DistillObjective,
+    needed_states,
+)
 from potstill.distillation.search import Candidate
 from potstill.distillation.signals import LiveTeacher, Teacher
 from potstill.distillation.stored_signals import SignalShape, StoredSignals, store_signals
 from potstill.distillation.student import cut_student
 from potstill.files import told_in_one_line
-from potstill.losses.hard_labels import hard_label_loss
-from potstill.losses.soft_targets import soft_target_loss
 from potstill.models.loading import load_task_model, tensors_of
+from potstill.models.output_scale import answer_in_deviations, answer_in_numbers
 from potstill.models.precision import Precision
 from potstill.models.task_model import TaskModel
 from potstill.recipe import TrainingRecipe, recipe_hash
 from potstill.report import Measured, Report
 from potstill.runtime.torch_engine import TorchEngine
+from potstill.tasks.regression import Regression
+from potstill.tasks.task import Task
 from potstill.text.ragged import RaggedBatch
+from potstill.train.answer_losses import AnswerLoss, VectorLoss, loss_of
 from potstill.train.checkpoints import CheckpointFolder
 from potstill.train.compact_words import only_words_of
+from potstill.train.learnable import Learnable
 from potstill.train.loop import TrainingResult, train
 from potstill.train.objective import Objective
 from potstill.train.progress import Listener, counting, log_to, named
 from potstill.train.world import World
 from potstill.workflows.dev_score import DevScore
+from potstill.workflows.task_facts import task_facts
+from potstill.workflows.task_rows import learnable
 from potstill.workflows.transfer_set import TransferSet
 
 _EXACT_TEXTS = 64  # on which the embedding outputs are compared
+# Weights of soft targets and hard labels where the recipe leaves them open.
+_USUAL = {"regression": (0.5, 0.5), "question-answering": (0.75, 0.25), "embedding": (1.0, 0.0)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +84,31 @@ class StudentRun:
     def primary(self) -> str:
         """Return the metric to choose by: as asked, else the teacher's own, else accuracy."""
         manifest = self.teacher_folders[0].manifest
-        return str(self.recipe.primary or (manifest and manifest.primary) or "accuracy")
+        has_gold = self.data.dev_gold is not None
+        own = (manifest.primary if manifest and has_gold else None) or self.data.task.primary(
+            has_gold=has_gold
+        )
+        return str(self.recipe.primary or own)
+
+    @property
+    def loss(self) -> AnswerLoss:
+        """Return how outputs are held against labels and teacher."""
+        loss = loss_of(self.data.task)
+        if isinstance(loss, VectorLoss):
+            return replace(loss, similarity=self.recipe.similarity)
+        return loss
+
+    def prepared(self, model: TaskModel) -> TaskModel:
+        """Return a model as it is trained: numbers as deviations."""
+        task = self.data.task
+        if isinstance(task, Regression):
+            return answer_in_deviations(model, center=task.center, scale=task.scale)
+        return model
+
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """Return each loss term's weight, those that were left open filled in."""
+        return usual_weights(self.recipe, self.data.task)
 
     @property
     def relation_layers(self) -> tuple[int, int]:
@@ -97,13 +138,13 @@ class Trained:
 def train_student(run: StudentRun, out: Path, *, search: Sequence[Candidate]) -> Report:
     """Teach the student and write its bundle."""
     dev = dev_score(run)
-    start = _start(run, dev)
+    start = _start(run)
     teacher = _teacher(run)
     trained = best_of_rates(
         run,
         "student",
-        build=lambda: cut_student(run.teachers[0], run.config, run.kept),
-        objective_of=lambda texts: _objective(run, texts, teacher),
+        build=lambda: run.prepared(cut_student(run.teachers[0], run.config, run.kept)),
+        objective_of=lambda rows: _objective(run, rows, teacher),
         recipe=run.recipe,
         dev=dev,
     )
@@ -114,19 +155,37 @@ def train_student(run: StudentRun, out: Path, *, search: Sequence[Candidate]) ->
         "signals": run.recipe.signals,
     }
     lineage = {"verb": "distill", "layers_kept": list(run.kept), **_origins(run)}
-    return write_trained(run, trained, out, lineage=lineage, details=details)
+    return write_trained(run, trained, dev, out, lineage=lineage, details=details)
+
+
+def usual_weights(recipe: Any, task: Task) -> dict[str, float]:
+    """Return the weight of each loss term; soft targets and labels depend on the task if open.
+
+    Source: Jiao et al. 2019 for numbers (half and half), Sanh et al. 2020's habit else.
+    """
+    soft, hard = _USUAL.get(task.name, (0.9, 0.1))
+    return {
+        SOFT: soft if recipe.soft_targets is None else recipe.soft_targets,
+        HARD: hard if recipe.hard_labels is None else recipe.hard_labels,
+        **{name: getattr(recipe, name) for name in (COSINE, SQUARED, RELATIONS)},
+    }
 
 
 def dev_score(run: StudentRun) -> DevScore:
     """Return the score to choose by; without labels it is agreement with the teacher."""
     run.data.task.metric(run.primary)
-    targets = run.data.dev_targets
-    if targets is None:
-        engine = TorchEngine(run.teachers[0], precision=run.precision)
-        targets = engine.run(run.data.dev_texts)["logits"].argmax(axis=-1).astype(np.int64)
-    return DevScore(
-        task=run.data.task, targets=targets, primary=run.primary, precision=run.precision
+    score = DevScore(
+        task=run.data.task,
+        rows=run.data.dev_rows,
+        windows=run.data.dev_windows,
+        gold=run.data.dev_gold,
+        primary=run.primary,
+        precision=run.precision,
     )
+    if score.gold is not None:
+        return score
+    answers = score.answers(run.teachers[0], run.data.dev_texts)
+    return replace(score, gold=run.data.task.as_gold(answers))
 
 
 def best_of_rates(
@@ -134,7 +193,7 @@ def best_of_rates(
     name: str,
     *,
     build: Callable[[], TaskModel],
-    objective_of: Callable[[RaggedBatch], Objective],
+    objective_of: Callable[[Learnable], Objective],
     recipe: TrainingRecipe,
     dev: DevScore,
 ) -> Trained:
@@ -167,7 +226,7 @@ def _train_once(
     run: StudentRun,
     name: str,
     model: TaskModel,
-    objective_of: Callable[[RaggedBatch], Objective],
+    objective_of: Callable[[Learnable], Objective],
     recipe: TrainingRecipe,
     dev: DevScore,
 ) -> TrainingResult:
@@ -178,14 +237,15 @@ def _train_once(
             checkpoints.path.mkdir(parents=True, exist_ok=True)
         log = checkpoints.path / "log.jsonl"
         listeners = (*listeners, told_in_one_line(log)(log_to(log)))
-    with only_words_of(model, [run.data.texts[0], run.data.dev_texts]) as renumber:
+    rows, dev_texts = run.data.rows, run.data.dev_texts
+    with only_words_of(model, [rows.texts, dev_texts]) as renumber:
         return train(
             model,
-            objective_of(renumber(run.data.texts[0])),
+            objective_of(rows.with_texts(renumber(rows.texts))),
             recipe,
             checkpoints=checkpoints,
             recipe_hash=recipe_hash(recipe, name=name, **run.identity()),
-            score=dev.watching(model, renumber(run.data.dev_texts)),
+            score=dev.watching(model, renumber(dev_texts)),
             listeners=listeners,
             world=run.world,
         )
@@ -194,6 +254,7 @@ def _train_once(
 def write_trained(
     run: StudentRun,
     trained: Trained,
+    dev: DevScore,
     out: Path,
     *,
     lineage: Mapping[str, Any],
@@ -203,11 +264,12 @@ def write_trained(
     result, model = trained.result, trained.model
     score = result.best_score
     assert score is not None, "the dev score is taken after the last step"
+    task = run.data.task
+    if isinstance(task, Regression):
+        answer_in_numbers(model, center=task.center, scale=task.scale)
     manifest = Manifest(
-        task="classification",
-        pooling=model.spec.pooling,
         primary=run.primary,
-        max_length=run.data.max_length,
+        **task_facts(_fitted(run, dev, model), model.spec, run.data.lengths),
         lineage={
             **lineage,
             **run.data.sources,
@@ -229,6 +291,7 @@ def write_trained(
             head=model.spec,
             tensors=tensors_of(model),
             tokenizer=run.data.tokenizer,
+            vectors=vector_recipe_of(run.teacher_folders[0], model.spec),
             manifest=manifest,
             hf_extras=run.teacher_folders[0].hf_config,
         )
@@ -236,13 +299,13 @@ def write_trained(
     return Report(
         bundle=out,
         fingerprint=identity,
-        task="classification",
+        task=task.name,
         metrics={run.primary: Measured(value=score)},
         seconds=result.seconds,
         steps=result.steps,
         warnings=[*run.data.warnings, *result.warnings],
         details={
-            "metrics_on": "dev" if run.data.dev_targets is not None else "dev, by the teacher",
+            "metrics_on": "dev" if run.data.dev_gold is not None else "dev, by the teacher",
             "primary": run.primary,
             "layers_kept": list(run.kept),
             "architecture": model.config.family,
@@ -266,13 +329,25 @@ def teachers_of(folders: Sequence[ModelFolder]) -> list[TaskModel]:
     return models
 
 
-def _objective(run: StudentRun, texts: RaggedBatch, teacher: Teacher) -> DistillObjective:
+def vector_recipe_of(folder: ModelFolder, head: HeadSpec) -> VectorRecipe | None:
+    """Return how a student's vectors are declared: as its teacher's, with its own map."""
+    if head.kind != "embedding":
+        return None
+    return replace(folder.vectors or VectorRecipe(), width=head.width, unheeded=())
+
+
+def _fitted(run: StudentRun, dev: DevScore, model: TaskModel) -> Task:
+    """Return the task with the student's thresholds; without labels they stay the teacher's."""
+    return run.data.task if run.data.dev_gold is None else dev.fitted_task(model)
+
+
+def _objective(run: StudentRun, rows: Learnable, teacher: Teacher) -> DistillObjective:
     return DistillObjective(
-        texts=texts,
-        targets=run.data.targets,
+        rows=rows,
         teacher=teacher,
-        term_weights=run.recipe.term_weights,
+        term_weights=run.term_weights,
         temperature=run.recipe.temperature,
+        loss=run.loss,
         layer_map=run.layer_map,
         relation_layers=run.relation_layers,
         teacher_encoder=run.teachers[0].encoder,
@@ -282,21 +357,24 @@ def _objective(run: StudentRun, texts: RaggedBatch, teacher: Teacher) -> Distill
 
 def _teacher(run: StudentRun) -> Teacher:
     """Return the source of signals: the teachers themselves, or what they said on disk."""
-    states = needed_states(run.recipe.term_weights, run.layer_map, run.relation_layers)
+    states = needed_states(run.term_weights, run.layer_map, run.relation_layers)
     live = LiveTeacher(
         models=run.teachers,
-        texts=run.data.texts,
+        texts=run.data.teacher_texts,
         temperature=run.recipe.temperature,
+        loss=run.loss,
         precision=run.precision,
         state_indices=states,
     )
     if run.recipe.signals == "live":
         return live
+    spec = run.teachers[0].spec
     shape = SignalShape(
-        lengths=run.data.texts[0].lengths,
-        classes=len(run.data.task.labels),
+        lengths=run.data.texts.lengths,
+        classes=len(spec.labels) or spec.width or run.teachers[0].config.hidden_size,
         width=run.teachers[0].config.hidden_size,
         state_indices=states,
+        per_token=not spec.answers_whole_texts,
     )
     folder = run.folder / "signals"
     if run.world.is_main:
@@ -316,29 +394,37 @@ class _SignalKey:
     states: tuple[int, ...]
 
 
-def _start(run: StudentRun, dev: DevScore) -> dict[str, Any]:
-    """Return what teacher and student lose on dev before the first step, and how exact the cut is.
+def _start(run: StudentRun) -> dict[str, Any]:
+    """Return what the student loses on dev before the first step, and how exact the cut is.
 
-    Losses are means over dev rows in nats: hard_labels to the labels, soft_targets to the teacher.
+    Losses are means over positions of the dev rows: hard_labels to the labels (null where there are
+    none), soft_targets to the teacher.
     """
-    teacher, student = run.teachers[0], cut_student(run.teachers[0], run.config, run.kept)
-    student = student.to(run.device)
+    data, teacher = run.data, run.teachers[0]
+    student = cut_student(teacher, run.config, run.kept).to(run.device)
+    rows = learnable(
+        data.task, data.dev_rows, data.dev_windows, has_labels=data.dev_gold is not None
+    )
     theirs, ours = (
-        torch.from_numpy(
-            TorchEngine(model, precision=run.precision).run(run.data.dev_texts)["logits"]
-        )
+        torch.from_numpy(TorchEngine(model, precision=run.precision).run(rows.texts)["logits"])
         for model in (teacher, student)
     )
-    targets = torch.from_numpy(dev.targets)
     temperature = run.recipe.temperature
+    loss = replace(run.loss, similarity=0.0) if isinstance(run.loss, VectorLoss) else run.loss
+    deviations = [_as_trained(data.task, outputs) for outputs in (theirs, ours)]
     return {
-        "teacher": {"hard_labels": _mean(hard_label_loss(theirs, targets)), "soft_targets": 0.0},
+        "teacher": {"hard_labels": _mean(loss.labels(deviations[0], rows)), "soft_targets": 0.0},
         "student": {
-            "hard_labels": _mean(hard_label_loss(ours, targets)),
-            "soft_targets": _mean(soft_target_loss(ours, theirs, temperature=temperature)),
+            "hard_labels": _mean(loss.labels(deviations[1], rows)),
+            "soft_targets": _mean(loss.soft(deviations[1], theirs, rows, temperature=temperature)),
         },
-        "embedding_difference": embedding_difference(teacher, student, run.data.dev_texts),
+        "embedding_difference": embedding_difference(teacher, student, rows.texts),
     }
+
+
+def _as_trained(task: Task, outputs: torch.Tensor) -> torch.Tensor:
+    """Return outputs as a model in training would give them: numbers as deviations."""
+    return (outputs - task.center) / task.scale if isinstance(task, Regression) else outputs
 
 
 def embedding_difference(teacher: TaskModel, student: TaskModel, texts: RaggedBatch) -> float:
@@ -359,5 +445,5 @@ def _origins(run: StudentRun) -> dict[str, Any]:
     }
 
 
-def _mean(values: torch.Tensor) -> float:
-    return float(values.double().mean())
+def _mean(values: torch.Tensor) -> float | None:
+    return float(values.double().mean()) if len(values) else None

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
-from potstill.data.columns import Columns
 from potstill.data.overlap import find_overlap
 from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
@@ -23,14 +24,22 @@ from potstill.errors import RecipeError
 from potstill.files import sha256_of_file, told_in_one_line, write_atomically
 from potstill.recipe import recipe_hash, with_settings
 from potstill.report import Report
-from potstill.runtime.model import load
-from potstill.tasks.classification import Classification
+from potstill.tasks import reading
+from potstill.tasks.embedding import NAME as EMBEDDING
 from potstill.train.progress import Listener, named
+from potstill.workflows.control import CUT_ALONE
 from potstill.workflows.demo import packaged_model
 from potstill.workflows.distill import DistillInputs, DistillRecipe, control_folder, distill
 from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
 from potstill.workflows.suite_file import Suite, SuiteTask, read_suite
-from potstill.workflows.task_rows import labelled_rows
+from potstill.workflows.suite_test import (
+    TestSet,
+    columns_of,
+    is_hub,
+    judge_model,
+    read_test,
+    require_metric,
+)
 
 PACKAGED = "packaged"
 KINDS = ("teacher", "student", "control")
@@ -50,17 +59,22 @@ class SuiteOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One trained model and its answers to the test rows."""
+    """One trained model and what its answers to the test rows are worth."""
 
     task: str
+    task_kind: str
     kind: str  # teacher, student, control
     seed: int
     key: str
     report: Mapping[str, Any]  # of the verb that trained it
-    predicted: list[int]  # class of each test row
-    targets: list[int]
-    labels: list[str]
     primary: str
+    labels: list[str]
+    statistics: list[list[float]]  # of the metric, of each test row (query, for rankings)
+    trivial: list[list[float]]  # the same of who learned nothing
+    trivial_word: str  # what that one answers
+    has_two_sets: bool  # statistics of two test sets stand side by side
+    test_rows: int
+    train_rows: int
     notes: Mapping[str, Any]  # overlap of unlabelled and training rows with the test rows
 
     def to_json(self) -> dict[str, Any]:
@@ -108,8 +122,10 @@ class _Runner:
         for task in tasks:
             self._teacher_recipe(task, 0)
             self._student_recipe(task, 0)
-            rows = labelled_rows(self._file(task.test), _columns(task))
-            Classification.from_rows(rows).metric(task.primary)
+            for name in (task.train, task.dev, task.unlabelled, task.test, task.also_test):
+                self._file(name)
+            test = read_test(task, self._file(task.test), self._file(task.also_test))
+            require_metric(task, test)
 
     def cells_of(self, task: SuiteTask) -> Iterator[Cell]:
         """Run the cells of a task, its first seed first: it chooses the learning rates."""
@@ -149,21 +165,32 @@ class _Runner:
         if stored is not None:
             return stored
         bundle, told = work(task, seed, key)
-        test = labelled_rows(self._file(task.test), _columns(task))
-        model = load(bundle, device=self.options.device, threads=self.options.threads)
-        answers = Classification(model.labels)
-        logits_BC = model.engine.run(model.encode(test.column("text")).batch)["logits"]
+        test = read_test(task, self._file(task.test), self._file(task.also_test))
+        index = self._start if task.index == "teacher" else None
+        judged = judge_model(
+            bundle,
+            test,
+            primary=self._primary(task),
+            index=index,
+            device=self.options.device,
+            threads=self.options.threads,
+        )
         cell = Cell(
             task=task.name,
+            task_kind=task.task,
             kind=kind,
             seed=seed,
             key=key,
             report=dict(told),
-            predicted=logits_BC.argmax(axis=-1).tolist(),
-            targets=answers.targets(test).tolist(),
-            labels=list(model.labels),
-            primary=task.primary,
-            notes=self._notes(task, test),
+            primary=judged.primary,
+            labels=judged.labels,
+            statistics=judged.statistics,
+            trivial=judged.trivial,
+            trivial_word=judged.trivial_word,
+            has_two_sets=test.second_part is not None,
+            test_rows=judged.rows,
+            train_rows=len(self._train(task)),
+            notes={**self._notes(task, test), **judged.notes},
         )
         file = self._stored(task, kind, seed, key)
         with told_in_one_line(file):
@@ -172,12 +199,14 @@ class _Runner:
         return cell
 
     def _tune(self, task: SuiteTask, seed: int, key: str) -> tuple[Path, Mapping[str, Any]]:
+        if task.task == EMBEDDING:  # the pre-trained model is the teacher
+            return open_model(self._start).path, {"bundle": self.suite.pretrained}
         out = self._bundle(task, "teacher", seed, key)
         inputs = Inputs(
             model=self._start,
-            train=self._file(task.train),
+            train=self._train(task),
             dev=self._file(task.dev),
-            columns=_columns(task),
+            columns=columns_of(task),
         )
         recipe = self._teacher_recipe(task, seed)
         return out, self._done_or(
@@ -188,15 +217,17 @@ class _Runner:
         self, task: SuiteTask, seed: int, key: str, *, first: Cell | None
     ) -> tuple[Path, Mapping[str, Any]]:
         out = self._bundle(task, "student", seed, key)
-        has_control = self.suite.control != "none"
+        is_embedding = task.task == EMBEDDING
+        control = CUT_ALONE if is_embedding else self.suite.control
+        teacher = self._bundle(task, "teacher", seed, self._teacher_key(task, seed))
         inputs = DistillInputs(
-            teachers=[self._bundle(task, "teacher", seed, self._teacher_key(task, seed))],
-            train=self._file(task.train),
+            teachers=[self._start if is_embedding else teacher],
+            train=self._train(task),
             dev=self._file(task.dev),
             unlabelled=self._unlabelled(task),
-            control=self.suite.control if has_control else None,
-            pretrained=self._start if self.suite.control == "pretrained" else None,
-            columns=_columns(task),
+            control=None if self.suite.control == "none" else control,
+            pretrained=self._start if control == "pretrained" else None,
+            columns=columns_of(task),
         )
         recipe = _with_rates(self._student_recipe(task, seed), first)
         return out, self._done_or(
@@ -221,16 +252,20 @@ class _Runner:
 
     def _teacher_recipe(self, task: SuiteTask, seed: int) -> FinetuneRecipe:
         settings = {**self.suite.teacher, **task.teacher, "primary": task.primary, "seed": seed}
+        if task.task != EMBEDDING:
+            settings["task"] = task.task
         return with_settings(FinetuneRecipe(), settings, where=f"task {task.name}, teacher")
 
     def _student_recipe(self, task: SuiteTask, seed: int) -> DistillRecipe:
-        settings = {**self.suite.student, **task.student, "primary": task.primary, "seed": seed}
+        primary = "" if task.task == EMBEDDING else task.primary
+        settings = {**self.suite.student, **task.student, "primary": primary, "seed": seed}
         return with_settings(DistillRecipe(), settings, where=f"task {task.name}, student")
 
     def _teacher_key(self, task: SuiteTask, seed: int) -> str:
         return recipe_hash(
             self._teacher_recipe(task, seed),
             model=fingerprint(open_model(self._start).path),
+            rows=str(task.train_rows),
             **self._hashes(task.train, task.dev),
         )
 
@@ -245,19 +280,36 @@ class _Runner:
         )
 
     def _hashes(self, *names: str | None) -> dict[str, str]:
+        """Return what of the files decides a result: hashes, of the hub's sets their names."""
         return {
-            f"file{number}": sha256_of_file(self._path(name))
+            f"file{number}": name if is_hub(name) else sha256_of_file(Path(self._file(name) or ""))
             for number, name in enumerate(names)
             if name is not None
         }
 
-    def _notes(self, task: SuiteTask, test: Rows) -> dict[str, Any]:
+    def _train(self, task: SuiteTask) -> Rows:
+        """Return the training rows, at random as many as the suite says, the same for all seeds."""
+        rows = read_rows(self._file(task.train))
+        if task.train_rows is None or len(rows) <= task.train_rows:
+            return rows
+        chosen = np.random.default_rng(0).permutation(len(rows))[: task.train_rows]
+        return rows.take(sorted(chosen.tolist()))
+
+    def _primary(self, task: SuiteTask) -> str | None:
+        return task.primary or None
+
+    def _notes(self, task: SuiteTask, test: TestSet) -> dict[str, Any]:
         """Count test rows whose text was trained on; nothing is chosen by it."""
-        train = labelled_rows(self._file(task.train), _columns(task))
-        notes = {"test_rows_in_train": find_overlap(train, test).count}
+        if test.rows is None:
+            return {}
+        notes = {}
+        if task.task != EMBEDDING:
+            train = reading.labelled(task.task, self._train(task), columns_of(task))
+            notes["test_rows_in_train"] = find_overlap(train, test.rows).count
         free = self._unlabelled(task)
         if free is not None:
-            notes["test_rows_in_unlabelled"] = find_overlap(free, test).count
+            texts = reading.unlabelled(task.task, free, columns_of(task))
+            notes["test_rows_in_unlabelled"] = find_overlap(texts, test.rows).count
         return notes
 
     def _unlabelled(self, task: SuiteTask) -> Rows | None:
@@ -275,22 +327,22 @@ class _Runner:
 
     @property
     def _start(self) -> str | Path:
-        is_hub = self.suite.pretrained.startswith("hub:")
-        return self.suite.pretrained if is_hub else self.pretrained
+        return self.suite.pretrained if is_hub(self.suite.pretrained) else self.pretrained
 
     def _file(self, name: str | None) -> str | None:
-        return None if name is None else str(self._path(name))
-
-    def _path(self, name: str) -> Path:
+        if name is None or is_hub(name):
+            return name
         path = self.data / name
-        if not path.is_file():
+        if not path.exists():
             raise RecipeError(
                 "no such file of rows", where=str(path), cure="name the data's folder with --data"
             )
-        return path
+        return str(path)
 
     def _bundle(self, task: SuiteTask, kind: str, seed: int, key: str) -> Path:
-        return self.options.out / "bundles" / f"{task.name}-{seed}-{kind}-{key}"
+        # One embedding student serves all the sets that it is judged on.
+        name = EMBEDDING if task.task == EMBEDDING else task.name
+        return self.options.out / "bundles" / f"{name}-{seed}-{kind}-{key}"
 
     def _stored(self, task: SuiteTask, kind: str, seed: int, key: str) -> Path:
         return self.options.out / "cells" / f"{task.name}-{seed}-{kind}-{key}.json"
@@ -322,7 +374,3 @@ def _chosen(suite: Suite, only: tuple[str, ...]) -> list[SuiteTask]:
                 f"there is no task {name!r}", where="--only", allowed=", ".join(names)
             )
     return [task for task in suite.tasks if not only or task.name in only]
-
-
-def _columns(task: SuiteTask) -> Columns:
-    return Columns(text=task.text_column, label=task.label_column)

@@ -21,12 +21,17 @@ class SuiteTask:
     name: str
     train: str
     test: str
+    task: str = "classification"  # the kind; embedding: the pre-trained model itself is the teacher
+    also_test: str | None = None  # a second test set; the metric is the mean over both
+    index: str = "own"  # of retrieval: whose vectors the documents have, own or teacher
     dev: str | None = None  # None: carved from train with the seed
+    train_rows: int | None = None  # so many at random, the same for all seeds; None: all
     unlabelled: str | None = None
     unlabelled_rows: int | None = None  # the first so many; None: all
-    primary: str = "accuracy"
+    primary: str = ""  # metric; empty: the task's own
     seeds: tuple[int, ...] = ()  # empty: the suite's
     text_column: str = "text"
+    text_pair_column: str = "text_pair"
     label_column: str = "label"
     teacher: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # over the suite's
     student: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -40,7 +45,7 @@ class Suite:
     pretrained: str  # a folder, "hub:NAME", or "packaged": the demo's all-MiniLM-L6-v2
     tasks: tuple[SuiteTask, ...]
     seeds: tuple[int, ...] = (0,)
-    control: str = "pretrained"  # pretrained, tuned, none
+    control: str = "pretrained"  # pretrained, tuned, none; of embeddings always the untaught cut
     teacher: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # fields of its recipe
     student: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -104,7 +109,7 @@ def _value(name: str, value: Any, where: str) -> Any:
         return tuple(value)
     if name == "tasks":
         return value
-    kind: type = dict if name in _TABLES else int if name == "unlabelled_rows" else str
+    kind: type = dict if name in _TABLES else int if name.endswith("_rows") else str
     if type(value) is not kind:
         word = {dict: "a table", int: "a whole number", str: "a string"}[kind]
         raise RecipeError(f"{name} is {value!r}", where=where, allowed=word)

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.architectures.heads import HeadSpec
 from potstill.files import write_atomically
 from potstill.metrics.bootstrap import Interval, interval
-from potstill.metrics.metric import Metric
+from potstill.metrics.mean_of import MeanOf
+from potstill.metrics.metric import Metric, point
 from potstill.metrics.retention import difference, gain_retained, is_above, retention
-from potstill.tasks.classification import Classification
-from potstill.tasks.evaluation import majority_answer
+from potstill.tasks.kinds import task_of_model
+from potstill.workflows.retrieval import METRICS as RETRIEVAL_METRICS
 from potstill.workflows.suite import Cell, SuiteOptions, stored_cells
 
 Floats = NDArray[np.floating[Any]]
@@ -27,13 +29,16 @@ class TaskRow:
 
     task: str
     metric: str
+    train_rows: int
     test_rows: int
     seeds: list[int]
-    majority: float
+    trivial_word: str  # what a model answers that learned nothing
+    majority: float  # and what that is worth
     teacher: float
     student: float
     control: float | None  # None: the suite has no controls
     teacher_interval: Interval  # of the first seed's
+    half_width: float  # of that interval, as a share of the value
     is_solved: bool  # the teacher is significantly above the majority answer
     retention: Interval
     gain_retained: Interval
@@ -42,6 +47,14 @@ class TaskRow:
     steps: int  # of the student, and of its control
     learning_rates: Mapping[str, float]  # of student and control
     notes: Mapping[str, Any]
+
+    @property
+    def can_show_95(self) -> bool:
+        """Tell whether this test set can show a lower bound of 95 % at all.
+
+        A student as good as its teacher is known no better than the teacher itself is.
+        """
+        return self.half_width < _WIDEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +86,15 @@ class SuiteTable:
         }
 
 
+_WIDEST = 0.04  # half-width of a perfect student's retention
+
 HEADER = (
     "task",
     "metric",
+    "train rows",
     "test rows",
     "seeds",
-    "majority",
+    "trivial",
     "teacher",
     "student",
     "control",
@@ -112,26 +128,29 @@ def row_of(cells: Sequence[Cell]) -> TaskRow | None:
         return None
     seeds = sorted(complete)
     first = by_kind["student"][seeds[0]]
-    metric = Classification(tuple(first.labels)).metric(first.primary)
+    metric = metric_of(first)
     sides = {
-        kind: [_statistics(metric, found[seed]) for seed in seeds]
+        kind: [_statistics(found[seed]) for seed in seeds]
         for kind, found in by_kind.items()
         if found
     }
-    targets = np.asarray(first.targets)
-    majority = metric.statistics(majority_answer(targets), targets)
+    majority = np.asarray(first.trivial)
     means = {kind: [_value(metric, each) for each in side] for kind, side in sides.items()}
     control = sides.get("control")
+    teacher = interval(metric, sides["teacher"][0])
     return TaskRow(
         task=first.task,
         metric=first.primary,
-        test_rows=len(targets),
+        train_rows=first.train_rows,
+        test_rows=first.test_rows,
+        trivial_word=first.trivial_word,
         seeds=seeds,
         majority=_value(metric, majority),
         teacher=float(np.mean(means["teacher"])),
         student=float(np.mean(means["student"])),
         control=float(np.mean(means["control"])) if control else None,
-        teacher_interval=interval(metric, sides["teacher"][0]),
+        teacher_interval=teacher,
+        half_width=(teacher.high - teacher.low) / 2 / max(abs(teacher.value), 1e-12),
         is_solved=is_above(metric, sides["teacher"], [majority]),
         retention=retention(metric, sides["student"], sides["teacher"]),
         gain_retained=gain_retained(metric, sides["student"], sides["teacher"], majority),
@@ -141,7 +160,7 @@ def row_of(cells: Sequence[Cell]) -> TaskRow | None:
         learning_rates={
             kind: float(found[seeds[0]].report["learning_rate"])
             for kind, found in by_kind.items()
-            if found and kind != "teacher"
+            if found and "learning_rate" in found[seeds[0]].report and kind != "teacher"
         },
         notes=first.notes,
     )
@@ -153,6 +172,7 @@ def table_cells(table: SuiteTable) -> list[list[str]]:
         [
             row.task,
             row.metric,
+            f"{row.train_rows:,}",
             f"{row.test_rows:,}",
             str(len(row.seeds)),
             f"{row.majority:.3f}",
@@ -171,6 +191,12 @@ def summary_lines(table: SuiteTable) -> list[str]:
     """Return what stands under the table."""
     solved = sum(row.is_solved for row in table.rows)
     lines = [f"mean retention over {solved} solved tasks: {table.mean_retention:.1%}"]
+    too_small = [f"{row.task} (±{row.half_width:.1%})" for row in table.rows if not row.can_show_95]
+    if too_small:
+        lines.append(
+            "test sets too small to show a lower bound of 95 % (a perfect student's half-width is "
+            f"{_WIDEST:.0%} or more): {', '.join(too_small)}"
+        )
     if table.is_partial:
         lines.append(f"partial: {table.cells} of {table.of_cells} cells are stored")
     return lines
@@ -188,12 +214,24 @@ def write_markdown(table: SuiteTable, path: Path) -> None:
     write_atomically(path, ("\n".join(lines) + "\n").encode())
 
 
-def _statistics(metric: Metric, cell: Cell) -> Floats:
-    return metric.statistics(np.asarray(cell.predicted), np.asarray(cell.targets))
+def metric_of(cell: Cell) -> Metric:
+    """Return the metric of a cell's statistics."""
+    if cell.primary in RETRIEVAL_METRICS and cell.task_kind == "embedding":
+        return RETRIEVAL_METRICS[cell.primary]
+    head = HeadSpec(labels=tuple(cell.labels))
+    metric = task_of_model(cell.task_kind, head, {}, {}).metric(cell.primary)
+    if not cell.has_two_sets:
+        return metric
+    width = len(cell.statistics[0]) // 2
+    return MeanOf((metric, metric), (width, width))
+
+
+def _statistics(cell: Cell) -> Floats:
+    return np.asarray(cell.statistics)
 
 
 def _value(metric: Metric, statistics_BS: Floats) -> float:
-    return float(metric.value(statistics_BS.sum(axis=0)))
+    return point(metric, statistics_BS)
 
 
 def _share(found: Interval) -> str:

@@ -8,89 +8,127 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from potstill.data.columns import Columns, count_empty_texts, select_columns
+from potstill.data.columns import Columns, count_empty_texts
 from potstill.data.overlap import find_overlap
-from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
 from potstill.data.splits import split_rows
-from potstill.errors import DataError
 from potstill.hardware import usable_threads
 from potstill.models.precision import resolve_device
-from potstill.recipe import require_range
-from potstill.text.encoded import Encoded
+from potstill.recipe import require_choice, require_range
+from potstill.tasks import reading
+from potstill.tasks.task import CUT, LONG_TEXTS, Lengths, Task
 from potstill.text.tokenizer import Tokenizer
+from potstill.text.windows import Windows
+from potstill.train.learnable import Learnable
 from potstill.train.world import World, join_world, leave_world
 
 _RARE = 0.25  # of an equal share: below it accuracy says little about a class
-_MOST_UNLABELLED_LABELS = 50  # different texts: below it a column of texts looks like labels
+# Columns in which rows say what is to be learned, whatever the task.
+_TRUTHS = ("label", "tags", "answers", "answer_starts")
 
 
-def labelled_rows(source: object, columns: Columns) -> Rows:
-    """Read rows of a text and a label.
+def train_and_dev(  # noqa: PLR0913 - what decides two sets of rows
+    task: str,
+    train: object,
+    dev: object | None,
+    columns: Columns,
+    *,
+    dev_share: float,
+    seed: int,
+    warnings: list[str],
+) -> tuple[Rows, Rows]:
+    """Read training and dev rows; the latter are carved from the former where none are given."""
+    rows = reading.labelled(task, train, columns)
+    if dev is None:
+        rows, dev_rows = carved(task, rows, dev_share=dev_share, seed=seed, has_labels=True)
+    else:
+        dev_rows = reading.labelled(task, dev, columns)
+    rows, told = reading.for_training(task, rows)
+    warnings.extend(told)
+    return rows, dev_rows
 
-    Raises:
-        DataError: with file, line and field.
-    """
-    return select_columns(
-        read_rows(source), columns, required=("text", "label"), optional=(), label_kind="class"
+
+def carved(
+    task: str, rows: Rows, *, dev_share: float, seed: int, has_labels: bool
+) -> tuple[Rows, Rows]:
+    """Carve dev rows out of others; what belongs together stays on one side."""
+    kind = reading.KINDS[task]
+    return split_rows(
+        rows,
+        fraction=dev_share,
+        seed=seed,
+        stratify_by="label" if kind.stratify and has_labels else None,
+        with_pair=kind.splits_pairs,
     )
 
 
-def train_and_dev(
-    train: object, dev: object | None, columns: Columns, *, dev_share: float, seed: int
-) -> tuple[Rows, Rows]:
-    """Read training and dev rows; the latter are carved from the former where none are given."""
-    rows = labelled_rows(train, columns)
-    if dev is None:
-        return split_rows(rows, fraction=dev_share, seed=seed)
-    return rows, labelled_rows(dev, columns)
+def asked_lengths(task: Task, *, max_length: int, long_texts: str, overlap: int) -> Lengths:
+    """Return how long texts may be, as a recipe asks; an empty word is the task's own way."""
+    return Lengths(max_length=max_length, long_texts=long_texts or task.long_texts, overlap=overlap)
 
 
-def unlabelled_rows(source: object, columns: Columns) -> Rows:
-    """Read texts without labels.
+def require_lengths(long_texts: str, overlap: int, max_length: int) -> None:
+    """Check a recipe's settings of long texts.
 
     Raises:
-        DataError: no such column, or a column of labels that is mistaken for one of texts.
+        RecipeError: an unknown word, or an overlap of half a window or more.
     """
-    rows = select_columns(read_rows(source), columns, required=("text",), optional=())
-    texts = rows.column("text")
-    different = set(texts)
-    is_few = len(different) <= min(_MOST_UNLABELLED_LABELS, len(texts) // 4)
-    if is_few and max(len(text.split()) for text in different) <= 2:
-        raise DataError(
-            f"column {columns.text!r} holds {len(different)} different values in "
-            f"{len(texts):,} rows, such as {min(different)!r}: it looks like labels, not texts",
-            where=rows.source,
-            cure="name the column of texts with --text-column",
-        )
-    return rows
+    require_choice("long_texts", long_texts, ("", *LONG_TEXTS))
+    require_range("overlap", overlap, at_least=0)
+    if max_length:
+        require_range("overlap", overlap, below=max(max_length // 2, 1))
 
 
-def encode_rows(
-    tokenizer: Tokenizer, rows: Rows, *, max_length: int, warnings: list[str]
-) -> Encoded:
-    """Turn texts into tokens; texts that were cut or are empty are added to `warnings`."""
-    encoded = tokenizer.encode(rows.column("text"), max_length=max_length)
-    cut = int(np.count_nonzero(encoded.truncated))
-    if cut:
+def windows_of(
+    task: Task, tokenizer: Tokenizer, rows: Rows, lengths: Lengths, *, warnings: list[str]
+) -> Windows:
+    """Turn rows into the texts that a model is given; cut and empty ones go to `warnings`."""
+    windows = task.windows(tokenizer, rows, lengths)
+    warnings.extend(text_warnings(rows, windows, lengths))
+    return windows
+
+
+def text_warnings(rows: Rows, windows: Windows, lengths: Lengths) -> list[str]:
+    """Return what a user should know about long and empty texts."""
+    warnings = []
+    cut = int(windows.truncated.sum())
+    if cut and lengths.long_texts == CUT:
         warnings.append(
-            f"{cut} of {len(rows)} texts of {rows.source} were cut at {max_length} "
-            f"tokens; {int(encoded.dropped_tokens.sum()):,} tokens were dropped"
+            f"{cut} of {len(rows)} texts of {rows.source} were cut at {lengths.max_length} "
+            f"tokens; {windows.dropped_tokens:,} tokens were dropped"
         )
+    elif cut:
+        warnings.append(f"{cut} of {len(rows)} questions of {rows.source} were cut")
     empty = count_empty_texts(rows)
     if empty:
         warnings.append(f"{empty} of {len(rows)} texts of {rows.source} are empty")
-    return encoded
+    return warnings
 
 
-def warn_of_rows(train: Rows, dev: Rows, warnings: list[str]) -> None:
+def learnable(task: Task, rows: Rows, windows: Windows, *, has_labels: bool) -> Learnable:
+    """Return rows as a training reads them."""
+    return Learnable(
+        windows.texts,
+        task.targets(rows, windows) if has_labels else task.unknown_targets(windows),
+        task.readable(windows),
+        per_token=task.name == "token-classification",
+    )
+
+
+def has_labels(rows: Rows) -> bool:
+    """Tell whether rows say what is to be learned."""
+    return any(name in rows for name in _TRUTHS)
+
+
+def warn_of_rows(task: Task, train: Rows, dev: Rows, warnings: list[str]) -> None:
     """Add what a user should know about labelled rows: overlap, classes that are rare."""
     overlap = find_overlap(train, dev)
     if overlap.count:
         warnings.append(overlap.describe())
+    if task.name != "classification":
+        return
     counts = Counter(train.column("label"))
     label, rarest = min(counts.items(), key=lambda item: (item[1], item[0]))
     if rarest < _RARE * len(train) / len(counts):
@@ -100,13 +138,18 @@ def warn_of_rows(train: Rows, dev: Rows, warnings: list[str]) -> None:
         )
 
 
-def rows_hash(encoded: Sequence[Encoded], labels: Sequence[Sequence[str]]) -> str:
-    """Return the hash of tokens and labels: what of the rows decides a result."""
+def rows_hash(texts: Sequence[Windows], rows: Sequence[Rows]) -> str:
+    """Return the hash of tokens and of what is true: what of the rows decides a result."""
     digest = hashlib.sha256()
-    for texts in encoded:
-        digest.update(texts.batch.ids.tobytes() + texts.batch.offsets.tobytes())
-    for column in labels:
-        digest.update("\0".join(column).encode() + b"\1")
+    for windows in texts:
+        batch = windows.texts
+        digest.update(batch.ids.tobytes() + batch.offsets.tobytes())
+        if batch.token_types is not None:
+            digest.update(batch.token_types.tobytes())
+    for part in rows:
+        for name in _TRUTHS:
+            if name in part:
+                digest.update(repr(part.column(name)).encode() + b"\1")
     return digest.hexdigest()
 
 

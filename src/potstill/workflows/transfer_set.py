@@ -1,11 +1,11 @@
-"""The rows of a distillation: labelled ones, and texts that only the teacher speaks of."""
+"""The rows of a distillation: labelled ones, and others that only the teacher speaks of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +13,25 @@ from numpy.typing import NDArray
 from potstill.bundle.folder import ModelFolder
 from potstill.data.columns import Columns
 from potstill.data.rows import Rows
-from potstill.data.splits import split_rows
 from potstill.data.text_keys import text_keys
-from potstill.distillation.objective import UNLABELLED
 from potstill.errors import DataError, InputError, ModelError
-from potstill.tasks.classification import Classification
+from potstill.runtime.answering import lengths_of_folder, task_of_folder
+from potstill.tasks import reading
+from potstill.tasks.embedding import Embedding
+from potstill.tasks.regression import Regression
+from potstill.tasks.task import Lengths, Task
 from potstill.text.ragged import RaggedBatch, concatenate
 from potstill.text.tokenizer import Tokenizer
+from potstill.text.windows import Windows
+from potstill.train.learnable import Learnable, joined
 from potstill.workflows.task_rows import (
-    encode_rows,
-    labelled_rows,
+    carved,
+    has_labels,
+    learnable,
     rows_hash,
     train_and_dev,
-    unlabelled_rows,
     warn_of_rows,
+    windows_of,
 )
 
 Int64 = NDArray[np.int64]
@@ -41,86 +46,110 @@ class RowSettings(Protocol):
     def dev_share(self) -> float: ...  # noqa: D102
     @property
     def max_length(self) -> int: ...  # noqa: D102
+    @property
+    def long_texts(self) -> str: ...  # noqa: D102
+    @property
+    def overlap(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferSet:
-    """All rows, as tokens. The labelled ones stand first."""
+    """All rows, as windows of tokens. Those of labelled rows stand first."""
 
-    task: Classification
+    task: Task
     tokenizer: Tokenizer  # of the first teacher, and of the student
-    max_length: int  # tokens of a text
-    texts: Sequence[RaggedBatch]  # as each teacher's own tokenizer reads them
-    targets: Int64  # (R,), UNLABELLED for texts that only the teacher speaks of
-    dev_texts: RaggedBatch
-    dev_targets: Int64 | None  # None: no row has a label, so the teacher's answers are the measure
+    lengths: Lengths
+    rows: Learnable  # as the first teacher and the student read them
+    row_count: int  # of which the windows are made
+    teacher_texts: Sequence[RaggedBatch]  # as each teacher's own tokenizer reads them
+    dev_rows: Rows
+    dev_windows: Windows
+    dev_gold: Any | None  # None: no row has a label, so the teacher's answers are the measure
+    has_pairs: bool  # rows have two segments
     sources: dict[str, object]  # for the lineage: which files, how many rows
     identity: str  # hash of tokens and labels
     warnings: list[str] = field(default_factory=list)
 
     @property
-    def labelled(self) -> Int64:
-        """Return the numbers of the labelled rows."""
-        return np.flatnonzero(self.targets != UNLABELLED)
+    def texts(self) -> RaggedBatch:
+        """Return the texts as the student reads them."""
+        return self.rows.texts
 
-    def search_texts(self, most: int) -> RaggedBatch:
+    @property
+    def dev_texts(self) -> RaggedBatch:
+        """Return the dev texts."""
+        return self.dev_windows.texts
+
+    @property
+    def labelled(self) -> Int64:
+        """Return the numbers of the labelled texts."""
+        return np.flatnonzero(self.rows.is_labelled)
+
+    def search_rows(self, most: int) -> Learnable:
         """Return a part of the training texts, spread over all of them."""
-        texts = self.texts[0]
-        return texts.take(np.arange(0, len(texts), max(1, len(texts) // most))[:most])
+        return self.rows.take(np.arange(0, len(self.rows), max(1, len(self.rows) // most))[:most])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSources:
+    """Where the rows come from."""
+
+    train: object | None = None
+    dev: object | None = None
+    unlabelled: object | None = None
+    columns: Columns = field(default_factory=Columns)
 
 
 def read_transfer_set(
-    folders: Sequence[ModelFolder],
-    *,
-    train: object | None,
-    dev: object | None,
-    unlabelled: object | None,
-    columns: Columns,
-    recipe: RowSettings,
+    folders: Sequence[ModelFolder], sources: TransferSources, recipe: RowSettings
 ) -> TransferSet:
     """Read and encode the rows of a distillation.
 
     Raises:
-        InputError: neither labelled nor unlabelled rows.
+        InputError: neither labelled nor unlabelled rows, or a teacher that answers no task.
         DataError: a row that cannot be used; file, line and field are named.
-        ModelError: teachers of different labels.
+        ModelError: teachers of different labels or tasks.
     """
-    if train is None and unlabelled is None:
+    if sources.train is None and sources.unlabelled is None:
         raise InputError(
             "there is nothing to learn from",
             allowed="--train with labelled rows, --unlabelled with texts, or both",
         )
     task = _common_task(folders)
     warnings = [warning for folder in folders for warning in folder.warnings()]
-    labelled, free, dev_rows = _rows(train, dev, unlabelled, columns, recipe)
+    labelled, free, dev_rows = _rows(task.name, sources, recipe, warnings)
     free = _without_dev_texts(free, labelled, dev_rows, warnings)
-    if labelled is not None and "label" in dev_rows:
-        warn_of_rows(labelled, dev_rows, warnings)
+    if labelled is not None and isinstance(task, Regression):
+        task = Regression.from_rows(labelled)
+    if labelled is not None and has_labels(dev_rows):
+        warn_of_rows(task, labelled, dev_rows, warnings)
+    lengths = _lengths(folders[0], task, recipe)
     tokenizers = [folder.tokenizer() for folder in folders]
-    max_length = min(recipe.max_length or folders[0].max_length, folders[0].config.max_length)
     parts = [rows for rows in (labelled, free) if rows is not None and len(rows)]
-    encoded = [
-        encode_rows(tokenizers[0], rows, max_length=max_length, warnings=warnings)
-        for rows in (*parts, dev_rows)
-    ]
-    others = [
-        concatenate(
-            [tokenizer.encode(rows.column("text"), max_length=max_length).batch for rows in parts]
-        )
-        for tokenizer in tokenizers[1:]
-    ]
-    targets = [
-        task.targets(rows) if "label" in rows else np.full(len(rows), UNLABELLED) for rows in parts
-    ]
-    labels = [rows.column("label") for rows in (*parts, dev_rows) if "label" in rows]
+    windows = [windows_of(task, tokenizers[0], rows, lengths, warnings=warnings) for rows in parts]
+    dev_windows = windows_of(task, tokenizers[0], dev_rows, lengths, warnings=warnings)
     return TransferSet(
         task=task,
         tokenizer=tokenizers[0],
-        max_length=max_length,
-        texts=[concatenate([part.batch for part in encoded[:-1]]), *others],
-        targets=np.concatenate(targets),
-        dev_texts=encoded[-1].batch,
-        dev_targets=task.targets(dev_rows) if "label" in dev_rows else None,
+        lengths=lengths,
+        rows=joined(
+            [
+                learnable(task, rows, each, has_labels=rows is labelled)
+                for rows, each in zip(parts, windows, strict=True)
+            ]
+        ),
+        row_count=sum(map(len, parts)),
+        teacher_texts=[
+            concatenate([each.texts for each in windows]),
+            *(
+                _others_texts(task, folders[0], other, parts, lengths, windows)
+                for other in folders[1:]
+            ),
+        ],
+        dev_rows=dev_rows,
+        dev_windows=dev_windows,
+        dev_gold=task.gold(dev_rows) if has_labels(dev_rows) else None,
+        has_pairs=any(each.texts.token_types is not None for each in windows),
         sources={
             "train": _name(labelled),
             "train_rows": len(labelled) if labelled is not None else 0,
@@ -128,14 +157,64 @@ def read_transfer_set(
             "unlabelled_rows": len(free) if free is not None else 0,
             "dev_rows": len(dev_rows),
         },
-        identity=rows_hash(encoded, labels),
+        identity=rows_hash([*windows, dev_windows], [*parts, dev_rows]),
         warnings=warnings,
     )
 
 
-def _common_task(folders: Sequence[ModelFolder]) -> Classification:
+def _lengths(folder: ModelFolder, task: Task, recipe: RowSettings) -> Lengths:
+    """Return the recipe's lengths; what it leaves open is as the teacher has it."""
+    max_length = min(recipe.max_length or folder.max_length, folder.config.max_length)
+    own = lengths_of_folder(folder, task, max_length=max_length)
+    return Lengths(
+        max_length=max_length,
+        long_texts=recipe.long_texts or own.long_texts,
+        overlap=recipe.overlap or own.overlap,
+    )
+
+
+def _others_texts(
+    task: Task,
+    first: ModelFolder,
+    other: ModelFolder,
+    parts: Sequence[Rows],
+    lengths: Lengths,
+    windows: Sequence[Windows],
+) -> RaggedBatch:
+    """Return the rows as another teacher's tokenizer reads them.
+
+    Raises:
+        ModelError: outputs could not be matched: other tokens or another number of windows.
+    """
+    tokenizer = other.tokenizer()
+    own = [task.windows(tokenizer, rows, lengths) for rows in parts]
+    are_matched = all(
+        len(mine.texts) == len(theirs.texts)
+        and (
+            task.readable(mine) is None or np.array_equal(mine.texts.offsets, theirs.texts.offsets)
+        )
+        for mine, theirs in zip(own, windows, strict=True)
+    )
+    if not are_matched:
+        raise ModelError(
+            f"its tokenizer reads the rows otherwise than that of {first.path.name}, so their "
+            "answers cannot be averaged token by token",
+            where=str(other.path),
+            allowed="teachers of one tokenizer for this task",
+        )
+    return concatenate([each.texts for each in own])
+
+
+def _common_task(folders: Sequence[ModelFolder]) -> Task:
     first = folders[0]
+    task = task_of_folder(first)
     for other in folders[1:]:
+        if other.task != first.task:
+            raise ModelError(
+                f"its task is {other.task}, that of {first.path.name} is {first.task}",
+                where=str(other.path),
+                allowed="teachers of one task",
+            )
         if other.head.labels != first.head.labels:
             raise ModelError(
                 f"its labels are {', '.join(other.head.labels)}, those of {first.path.name} are "
@@ -143,26 +222,47 @@ def _common_task(folders: Sequence[ModelFolder]) -> Classification:
                 where=str(other.path),
                 allowed="teachers of the same labels in the same order",
             )
-    return Classification(first.head.labels)
+    return task
 
 
 def _rows(
-    train: object | None,
-    dev: object | None,
-    unlabelled: object | None,
-    columns: Columns,
-    recipe: RowSettings,
+    task: str, sources: TransferSources, recipe: RowSettings, warnings: list[str]
 ) -> tuple[Rows | None, Rows | None, Rows]:
-    """Return labelled rows, texts without labels, and dev rows."""
-    free = None if unlabelled is None else unlabelled_rows(unlabelled, columns)
+    """Return labelled rows, rows without labels, and dev rows."""
+    columns = sources.columns
+    free = None
+    if sources.unlabelled is not None:
+        free = reading.unlabelled(task, sources.unlabelled, columns)
+        reading.require_texts(free, columns)
+    if task == Embedding.name:
+        return _rows_of_vectors(free, sources, recipe)
     share, seed = recipe.dev_share, recipe.seed
-    if train is not None:
-        labelled, dev_rows = train_and_dev(train, dev, columns, dev_share=share, seed=seed)
+    if sources.train is not None:
+        labelled, dev_rows = train_and_dev(
+            *(task, sources.train, sources.dev, columns),
+            dev_share=share,
+            seed=seed,
+            warnings=warnings,
+        )
         return labelled, free, dev_rows
     assert free is not None, "checked before"
-    if dev is not None:
-        return None, free, labelled_rows(dev, columns)
-    free, dev_rows = split_rows(free, fraction=share, seed=seed, stratify_by=None)
+    if sources.dev is not None:
+        return None, free, reading.labelled(task, sources.dev, columns)
+    free, dev_rows = carved(task, free, dev_share=share, seed=seed, has_labels=False)
+    return None, free, dev_rows
+
+
+def _rows_of_vectors(
+    free: Rows | None, sources: TransferSources, recipe: RowSettings
+) -> tuple[None, Rows, Rows]:
+    """Return texts to align on and dev rows: nothing but a teacher says where a vector lies."""
+    if free is None:
+        free = reading.unlabelled(Embedding.name, sources.train, sources.columns)
+    if sources.dev is not None:
+        return None, free, reading.labelled(Embedding.name, sources.dev, sources.columns)
+    free, dev_rows = carved(
+        Embedding.name, free, dev_share=recipe.dev_share, seed=recipe.seed, has_labels=False
+    )
     return None, free, dev_rows
 
 
@@ -172,8 +272,11 @@ def _without_dev_texts(
     """Leave out unlabelled texts that stand in the dev rows, or among the labelled ones."""
     if free is None:
         return None
-    held_out = set(text_keys(dev))
-    known = held_out | (set(text_keys(labelled)) if labelled is not None else set())
+    with_pair = "text_pair" in free or "context" in free
+    held_out = set(text_keys(dev, with_pair=with_pair))
+    known = held_out | (
+        set(text_keys(labelled, with_pair=with_pair)) if labelled is not None else set()
+    )
     keys = text_keys(free)
     in_dev = sum(key in held_out for key in keys)
     if in_dev:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from potstill.data import READERS, Columns, Rows, read_rows, select_columns
+from potstill.data import Columns, Rows, read_rows, select_columns
 from potstill.errors import DataError, MissingExtraError, RecipeError
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
@@ -85,7 +85,7 @@ def test_parquet_gives_back_what_was_written(folder, table):
 
 
 @pytest.mark.parametrize("batch_rows", [4, 65_536])
-def test_every_format_stops_at_the_limit(folder, monkeypatch, batch_rows):
+def test_every_table_stops_at_the_limit(folder, monkeypatch, batch_rows):
     monkeypatch.setattr("potstill.data.parquet._BATCH_ROWS", batch_rows)
     pyarrow = pytest.importorskip("pyarrow", reason="pip install 'potstill[parquet]'")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -95,7 +95,7 @@ def test_every_format_stops_at_the_limit(folder, monkeypatch, batch_rows):
     write_delimited(folder / "l.tsv", table, "\t")
     columns = {"text": [text for text, _ in table], "text_pair": [""] * 20}
     parquet.write_table(pyarrow.table(columns), folder / "l.parquet", row_group_size=3)
-    for suffix in READERS:
+    for suffix in (".jsonl", ".csv", ".tsv", ".parquet"):
         assert table_of(read_rows(folder / f"l{suffix}", limit=7)) == table[:7]
         assert table_of(read_rows(folder / f"l{suffix}", limit=99)) == table
 

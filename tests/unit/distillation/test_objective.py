@@ -16,7 +16,6 @@ from potstill.distillation.objective import (
     RELATIONS,
     SOFT,
     SQUARED,
-    UNLABELLED,
     DistillObjective,
     needed_states,
     require_terms,
@@ -27,10 +26,13 @@ from potstill.errors import RecipeError
 from potstill.models import TaskModel
 from potstill.models.noise import Noise
 from potstill.runtime.torch_engine import TorchEngine
+from potstill.train import answer_losses
+from potstill.train.learnable import Learnable
 from potstill.train.objective import Int64
 from tests.distilling import teacher_model
 from tests.tiny import random_batch
 
+UNLABELLED = -1
 TEXTS = random_batch([3, 9, 1, 20, 7, 5, 4, 12], seed=1)
 TARGETS = np.array([0, 1, UNLABELLED, 1, 0, UNLABELLED, UNLABELLED, 1])
 TERMS = {SOFT: 0.9, HARD: 0.1, COSINE: 0.5, SQUARED: 0.4, RELATIONS: 0.3}
@@ -49,8 +51,7 @@ def objective(**changes: Any) -> DistillObjective:
     states = needed_states(weights, LAYERS, (2, 4))
     live = LiveTeacher(models=[TEACHER], texts=[TEXTS], temperature=2.0, state_indices=states)
     usual = DistillObjective(
-        texts=TEXTS,
-        targets=TARGETS,
+        rows=Learnable(TEXTS, TARGETS),
         teacher=live,
         term_weights=TERMS,
         temperature=2.0,
@@ -217,8 +218,9 @@ def test_terms_of_weight_0_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> 
     def never(*arguments: object, **options: object) -> torch.Tensor:
         raise AssertionError("a term of weight 0 was computed")
 
-    for name in ("relation_loss", "cosine_loss", "squared_error_loss", "hard_label_loss"):
+    for name in ("relation_loss", "cosine_loss", "squared_error_loss"):
         monkeypatch.setattr(objective_module, name, never)
+    monkeypatch.setattr(answer_losses, "hard_label_loss", never)
     weights = dict.fromkeys(TERMS, 0.0) | {SOFT: 1.0}
     chosen = objective(term_weights=weights, teacher=OnlyLogits())
     assert set(sums_of(chosen)) == {SOFT}

@@ -25,11 +25,13 @@ from potstill.errors import DataError
 from potstill.models import TaskModel
 from potstill.models.heads import mean_of_texts
 from potstill.models.layout import arrange
+from potstill.train.learnable import Learnable
 from potstill.workflows.distill import searched_layers
 from tests.distilling import teacher_model
 from tests.tiny import random_batch
 
 TEXTS = random_batch(np.random.default_rng(3).integers(2, 30, 240).tolist(), seed=4)
+ROWS = Learnable(TEXTS, np.full(len(TEXTS), -1))
 WHOLE = (0, 1, 2, 3)
 
 
@@ -101,9 +103,9 @@ def test_a_beginning_that_sets_share_is_computed_once(monkeypatch: pytest.Monkey
 
 def test_the_ranking_is_the_same_every_time_and_whatever_the_order() -> None:
     teacher, sets = teacher_model(), candidate_sets(4, 2)
-    first = rank_candidates(teacher, TEXTS, sets, tell=silent)
-    assert rank_candidates(teacher, TEXTS, sets, tell=silent) == first
-    backwards = rank_candidates(teacher, TEXTS, sets[::-1], tell=silent)
+    first = rank_candidates(teacher, ROWS, sets, tell=silent)
+    assert rank_candidates(teacher, ROWS, sets, tell=silent) == first
+    backwards = rank_candidates(teacher, ROWS, sets[::-1], tell=silent)
     assert [each.kept for each in backwards] == [each.kept for each in first]
     divergences = [each.divergence for each in first]
     assert divergences == sorted(divergences)
@@ -115,7 +117,7 @@ def test_the_ranking_is_the_same_every_time_and_whatever_the_order() -> None:
 def test_the_whole_teacher_is_nearest_to_itself(pooling: str) -> None:
     teacher = teacher_model(pooling=pooling)
     sets = [kept for layers in (1, 2, 3) for kept in candidate_sets(4, layers)]
-    ranking = rank_candidates(teacher, TEXTS, [*sets, WHOLE], tell=silent)
+    ranking = rank_candidates(teacher, ROWS, [*sets, WHOLE], tell=silent)
     assert ranking[0].kept == WHOLE
     assert 0.0 <= ranking[0].divergence < ranking[1].divergence
     assert all(0.0 <= each.agreement <= 1.0 for each in ranking)
@@ -124,9 +126,9 @@ def test_the_whole_teacher_is_nearest_to_itself(pooling: str) -> None:
 def test_the_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     teacher, sets = teacher_model(), candidate_sets(4, 2)
     told: list[tuple[int, int]] = []
-    large = rank_candidates(teacher, TEXTS, sets, tell=silent)
+    large = rank_candidates(teacher, ROWS, sets, tell=silent)
     monkeypatch.setattr(search, "_BATCH_TOKENS", 60)
-    small = rank_candidates(teacher, TEXTS, sets, tell=lambda *each: told.append(each))
+    small = rank_candidates(teacher, ROWS, sets, tell=lambda *each: told.append(each))
     for ours, theirs in zip(small, large, strict=True):
         assert ours.kept == theirs.kept
         assert ours.divergence == pytest.approx(theirs.divergence, abs=1e-5)
@@ -138,11 +140,16 @@ def test_the_fit_is_judged_on_texts_that_it_has_not_seen() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 30)).astype(np.float32)  # as many as texts: anything fits
     noise = 3 * rng.normal(size=(40, 2)).astype(np.float32)
-    divergence, agreement = search._fit(features, noise)
+    is_seen = np.arange(40) % 2 == 0
+
+    def measured(outputs: np.ndarray) -> tuple[float, float]:
+        return search._of_classes(*search._fit(features, outputs, is_seen))
+
+    divergence, agreement = measured(noise)
     assert divergence > 0.3
     assert agreement < 0.9
     linear = features[:, :2] * 3
-    assert search._fit(features, linear)[0] < divergence
+    assert measured(linear)[0] < divergence
 
 
 def test_a_written_ranking_is_read_back_for_the_same_key_alone(tmp_path: Path) -> None:
@@ -151,7 +158,7 @@ def test_a_written_ranking_is_read_back_for_the_same_key_alone(tmp_path: Path) -
     def ranking(key: str) -> list[Kept]:
         found = searched_layers(
             teacher_model(),
-            TEXTS,
+            ROWS,
             2,
             "fp32",
             tmp_path / "search.json",

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.distillation import stored_signals
-from potstill.distillation.signals import LiveTeacher, Signals, average_logits
+from potstill.distillation.signals import LiveTeacher, Signals
 from potstill.distillation.stored_signals import SignalShape, StoredSignals, store_signals
 from potstill.errors import StorageError
+from potstill.train.answer_losses import average_logits
 from potstill.train.objective import Int64
 from tests.command_line import tree_of
 from tests.distilling import teacher_model
@@ -79,7 +80,7 @@ def test_stored_signals_are_the_live_ones(tmp_path: Path, seeds: tuple[int, ...]
     for size in (1, 7, 50):
         rows = rng.permutation(50)[:size]
         ours, theirs = kept.signals(rows), teacher.signals(rows)
-        torch.testing.assert_close(ours.logits_BC, theirs.logits_BC, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours.outputs, theirs.outputs, rtol=0, atol=1e-5)
         assert set(ours.states) == set(theirs.states) == set(STATES)
         for index in STATES:
             torch.testing.assert_close(ours.states[index], theirs.states[index], rtol=0, atol=1e-5)
@@ -95,7 +96,7 @@ def test_asked_in_the_same_batches_they_are_the_same_bits(tmp_path: Path) -> Non
     assert sorted(np.concatenate(noting.asked)) == list(range(50))  # each row once
     for rows in noting.asked:
         ours, theirs = kept.signals(rows), teacher.signals(rows)
-        assert torch.equal(ours.logits_BC, theirs.logits_BC)
+        assert torch.equal(ours.outputs, theirs.outputs)
         assert all(torch.equal(ours.states[index], theirs.states[index]) for index in STATES)
 
 
@@ -103,13 +104,13 @@ def test_all_rows_in_one_batch_and_row_by_row_say_the_same(tmp_path: Path) -> No
     kept = stored(tmp_path / "signals", live(7))
     whole = kept.signals(np.arange(50))
     alone = [kept.signals(np.array([row])) for row in range(50)]
-    assert torch.equal(whole.logits_BC, torch.cat([each.logits_BC for each in alone]))
+    assert torch.equal(whole.outputs, torch.cat([each.outputs for each in alone]))
     assert torch.equal(whole.states[2], torch.cat([each.states[2] for each in alone]))
 
 
 def test_no_row_has_no_signals(tmp_path: Path) -> None:
     none = stored(tmp_path / "signals", live(7)).signals(np.zeros(0, dtype=np.int64))
-    assert none.logits_BC.shape == (0, 2)
+    assert none.outputs.shape == (0, 2)
     assert none.states[0].shape == (0, 32)
 
 
@@ -154,11 +155,11 @@ def test_signals_of_another_identity_are_replaced(tmp_path: Path) -> None:
     fewer = replace(SHAPE, state_indices=(1,))
     store_signals(folder, live(8, states=(1,)), fewer, identity="other", tell=silent)
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("done.json", "logits.npy", "state-1.npy")
+        *("done.json", "outputs.npy", "state-1.npy")
     ]
     found = StoredSignals(folder, fewer, device=CPU).signals(np.arange(50))
     expected = live(8, states=(1,)).signals(np.arange(50))
-    torch.testing.assert_close(found.logits_BC, expected.logits_BC, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.outputs, expected.outputs, rtol=0, atol=1e-5)
 
 
 class Note(NamedTuple):
@@ -203,7 +204,7 @@ def test_a_disk_without_room_is_told_before_anything_is_asked(
 
 def test_live_signals_carry_no_gradient_and_are_fp32() -> None:
     found = live(7).signals(np.arange(5))
-    for tensor in (found.logits_BC, *found.states.values()):
+    for tensor in (found.outputs, *found.states.values()):
         assert not tensor.requires_grad
         assert tensor.dtype == torch.float32
 
@@ -211,7 +212,7 @@ def test_live_signals_carry_no_gradient_and_are_fp32() -> None:
 def test_states_are_those_of_the_first_teacher() -> None:
     both, first = (live(*seeds).signals(np.arange(9)) for seeds in ((7, 8), (7,)))
     assert all(torch.equal(both.states[index], first.states[index]) for index in STATES)
-    assert not torch.allclose(both.logits_BC, first.logits_BC, atol=1e-2)
+    assert not torch.allclose(both.outputs, first.outputs, atol=1e-2)
 
 
 def test_each_teacher_reads_the_texts_as_its_own_tokenizer_does() -> None:
@@ -220,11 +221,11 @@ def test_each_teacher_reads_the_texts_as_its_own_tokenizer_does() -> None:
     teacher = LiveTeacher(models=models, texts=[TEXTS, other], temperature=1.0)
     rows = np.array([3, 11])
     alone = [
-        LiveTeacher(models=[model], texts=[texts], temperature=1.0).signals(rows).logits_BC
+        LiveTeacher(models=[model], texts=[texts], temperature=1.0).signals(rows).outputs
         for model, texts in zip(models, (TEXTS, other), strict=True)
     ]
     expected = (alone[0].softmax(-1) + alone[1].softmax(-1)) / 2
-    torch.testing.assert_close(teacher.signals(rows).logits_BC.softmax(-1), expected)
+    torch.testing.assert_close(teacher.signals(rows).outputs.softmax(-1), expected)
 
 
 @settings(deadline=None, max_examples=25)

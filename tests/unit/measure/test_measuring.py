@@ -61,7 +61,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
 def measured(**changes: Any) -> measuring.SideBySide:
     plan = MeasurePlan(threads=1, rounds=ROUNDS, **changes)
     models = [(name, Path(name)) for name in "abc"]
-    return measure_models(models, TEXTS, plan, with_logits=True, tell=lambda line: None)
+    return measure_models(models, TEXTS, plan, rows={"text": list(TEXTS)}, tell=lambda line: None)
 
 
 def test_the_models_take_turns(recorder: type[Recorder]):
@@ -88,7 +88,7 @@ def test_the_round_that_warms_up_does_not_count(recorder: type[Recorder]):
 def test_memory_is_read_before_all_test_rows_are_answered(recorder: type[Recorder]):
     measured()
     commands = [command for _, command, _ in recorder.asked]
-    assert commands.index("logits") > max(
+    assert commands.index("outputs") > max(
         place for place, command in enumerate(commands) if command == "memory"
     )
 
@@ -100,7 +100,7 @@ def test_what_was_told_is_put_together(recorder: type[Recorder]):
     assert slow.percentiles_ms == {"p50": 4.0, "p95": 4.0, "p99": 4.0}
     assert slow.texts_per_second == pytest.approx(10 * len(TEXTS))
     assert slow.tokens_per_second == pytest.approx(100 * len(TEXTS))
-    assert slow.logits.shape == (len(TEXTS), 2)
+    assert slow.outputs.shape == (len(TEXTS), 2)
     assert (slow.peak_memory_bytes, slow.truncated, slow.drift) == (7, 1, 1.0)
 
 

@@ -14,8 +14,10 @@ from scipy.special import softmax
 
 from potstill.data.rows import Rows
 from potstill.errors import DataError
+from potstill.metrics.metric import point
 from potstill.tasks.classification import Classification, probabilities
 
+NO_ROWS = Rows({}, "list")
 LOGITS = arrays.arrays(
     np.float32,
     arrays.array_shapes(min_dims=2, max_dims=2, max_side=6),
@@ -93,7 +95,7 @@ def test_many_classes_are_allowed_where_there_are_rows_for_them() -> None:
 @given(st.lists(st.sampled_from("abc")))
 def test_targets_are_the_places_of_the_labels(labels: list[str]) -> None:
     task = Classification(("c", "a", "b"))
-    targets = task.targets(rows_of(*labels))
+    targets = task.gold(rows_of(*labels))
     assert targets.dtype == np.int64
     assert [task.labels[target] for target in targets] == labels
 
@@ -102,7 +104,7 @@ def test_a_label_that_was_not_in_training_is_told_with_its_line() -> None:
     rows = Rows({"label": ["a", "b", "d"]}, "dev.jsonl", line_numbers=[1, 2, 4])
     told = r"dev\.jsonl, line 4, field 'label': label 'd' is none .*; allowed: a, b, c$"
     with pytest.raises(DataError, match=told):
-        Classification(("a", "b", "c")).targets(rows)
+        Classification(("a", "b", "c")).gold(rows)
 
 
 def test_the_head_has_an_output_for_each_class() -> None:
@@ -124,7 +126,7 @@ def test_probabilities_are_those_of_scipy(logits_BC: np.ndarray) -> None:
 def test_each_answer_ranks_all_classes(logits_BC: np.ndarray) -> None:
     task = Classification(tuple(f"class {index}" for index in range(logits_BC.shape[1])))
     truncated = np.arange(len(logits_BC)) % 2 == 0
-    items = task.answers(logits_BC, truncated)
+    items = task.items(logits_BC, NO_ROWS, truncated)
     assert len(items) == len(logits_BC)
     for index, item in enumerate(items):
         assert list(item) == ["label", "score", "scores", "truncated"]
@@ -138,14 +140,17 @@ def test_each_answer_ranks_all_classes(logits_BC: np.ndarray) -> None:
 def test_equal_scores_keep_the_order_of_the_labels() -> None:
     labels = tuple(f"class {index}" for index in range(40))
     logits_BC = np.tile([0.0, 1.0], 20)[None]
-    (item,) = Classification(labels).answers(logits_BC, np.array([False]))
+    (item,) = Classification(labels).items(logits_BC, NO_ROWS, np.array([False]))
     assert tuple(told["label"] for told in item["scores"]) == labels[1::2] + labels[::2]
 
 
 def test_no_text_gives_no_answer() -> None:
-    assert Classification(("x", "y")).answers(np.zeros((0, 2)), np.zeros(0, dtype=bool)) == []
+    nothing = np.zeros((0, 2)), NO_ROWS, np.zeros(0, dtype=bool)
+    assert Classification(("x", "y")).items(*nothing) == []
 
 
 def test_the_primary_metric_is_accuracy() -> None:
     logits_BC = np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0], [0.0, 9.0]])
-    assert Classification(("x", "y")).score(logits_BC, np.array([0, 0, 0, 1])) == 0.75
+    task = Classification(("x", "y"))
+    metric = task.metric(task.primary(has_gold=True))
+    assert point(metric, task.statistics(metric, logits_BC, np.array([0, 0, 0, 1]))) == 0.75

@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from potstill.errors import RecipeError
 from potstill.tasks.classification import Classification
-from potstill.tasks.evaluation import FEW_ROWS, evaluate_classification
+from potstill.tasks.evaluation import FEW_ROWS, Evaluation, evaluate_answers
 
 TASK = Classification(("ham", "spam", "other"))
 
@@ -19,10 +19,14 @@ def logits_and_targets(rows: int = 200, seed: int = 0) -> tuple[np.ndarray, np.n
     return rng.normal(size=(rows, 3)) + 1.5 * np.eye(3)[targets], targets
 
 
+def evaluate(logits: np.ndarray, targets: np.ndarray, *, primary: str) -> Evaluation:
+    return evaluate_answers(TASK, logits, targets, rows=len(targets), primary=primary)
+
+
 def test_the_metrics_are_scikit_learns() -> None:
     logits, targets = logits_and_targets()
     predicted = logits.argmax(axis=1)
-    found = evaluate_classification(TASK, logits, targets, primary="f1:spam")
+    found = evaluate(logits, targets, primary="f1:spam")
     assert list(found.metrics) == ["f1:spam", "accuracy", "macro_f1", "matthews"]
     expected = {
         "accuracy": accuracy_score(targets, predicted),
@@ -37,7 +41,7 @@ def test_the_metrics_are_scikit_learns() -> None:
 
 def test_the_majority_answer_is_of_these_rows() -> None:
     logits, targets = logits_and_targets()
-    found = evaluate_classification(TASK, logits, targets, primary="accuracy")
+    found = evaluate(logits, targets, primary="accuracy")
     assert found.majority_label == "ham"
     assert found.majority["accuracy"] == pytest.approx(np.mean(targets == 0))
     assert found.majority["matthews"] == 0.0
@@ -45,16 +49,16 @@ def test_the_majority_answer_is_of_these_rows() -> None:
 
 def test_few_rows_and_a_single_class_are_warned_of() -> None:
     logits, targets = logits_and_targets(FEW_ROWS)
-    assert evaluate_classification(TASK, logits, targets, primary="accuracy").warnings == []
-    few = evaluate_classification(TASK, logits[:3], targets[:3], primary="accuracy")
+    assert evaluate(logits, targets, primary="accuracy").warnings == []
+    few = evaluate(logits[:3], targets[:3], primary="accuracy")
     assert "3 rows cannot prove" in few.warnings[0]
     same = np.zeros(FEW_ROWS, dtype=np.int64)
-    told = evaluate_classification(TASK, logits, same, primary="accuracy").warnings
+    told = evaluate(logits, same, primary="accuracy").warnings
     assert "all rows are of the class 'ham'" in told[0]
 
 
 def test_the_json_has_the_shape_of_the_contract() -> None:
-    told = evaluate_classification(TASK, *logits_and_targets(), primary="macro_f1").to_json()
+    told = evaluate(*logits_and_targets(), primary="macro_f1").to_json()
     assert told["examples"] == 200
     assert told["primary"] == "macro_f1"
     assert set(told["metrics"]["macro_f1"]) == {"value", "low", "high"}
@@ -65,4 +69,4 @@ def test_the_json_has_the_shape_of_the_contract() -> None:
 @pytest.mark.parametrize("name", ["beauty", "f1:eggs", "f1"])
 def test_an_unknown_metric_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match="primary is"):
-        evaluate_classification(TASK, *logits_and_targets(), primary=name)
+        evaluate(*logits_and_targets(), primary=name)

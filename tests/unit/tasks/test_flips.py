@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.data.rows import Rows
+from potstill.tasks.classification import Classification
 from potstill.tasks.flips import CSV_HEADER, find_flips, flips_csv
 
 LABELS = ("ham", "spam", "other")
@@ -32,9 +33,9 @@ NASTY = (
 def flips_of(targets, teacher, student, texts=None):
     """Find flips of models that are given as logits."""
     names = texts or [f"row {index}" for index in range(len(targets))]
-    rows = Rows({"text": list(names)}, "list")
+    rows = Rows({"text": list(names), "label": [LABELS[target] for target in targets]}, "list")
     arrays = np.asarray(targets), np.asarray(teacher, float), np.asarray(student, float)
-    return find_flips(LABELS, rows, *arrays)
+    return find_flips(Classification(LABELS), rows, *arrays)
 
 
 def sure(label: int, by: float = 4.0) -> list[float]:
@@ -99,9 +100,10 @@ def test_the_file_holds_every_row_whatever_its_text():
 
 @given(st.text(), st.text(min_size=1))
 def test_no_cell_is_a_formula(text: str, label: str):
-    rows = Rows({"text": [text]}, "list")
-    logits = np.asarray([sure(0)])
-    flips = find_flips((label, "b", "c"), rows, np.asarray([0]), logits, np.asarray([sure(1)]))
+    rows = Rows({"text": [text], "label": [label]}, "list")
+    task = Classification((label, "b", "c"))
+    arrays = np.asarray([0]), np.asarray([sure(0)]), np.asarray([sure(1)])
+    flips = find_flips(task, rows, *arrays)
     content = flips_csv({text: flips}).decode()
     _, *found = csv.reader(io.StringIO(content, newline=""))
     for cell in found[0]:

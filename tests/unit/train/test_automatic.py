@@ -14,8 +14,10 @@ from potstill.losses.hard_labels import hard_label_loss
 from potstill.models.noise import Noise
 from potstill.recipe import TrainingRecipe
 from potstill.runtime.torch_engine import TorchEngine
+from potstill.train.answer_losses import ClassLoss
 from potstill.train.automatic import settle
-from potstill.train.hard_label_objective import HardLabelObjective
+from potstill.train.label_objective import LabelObjective
+from potstill.train.learnable import Learnable
 from potstill.workflows.distill import DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe, class_weights
 from tests.tiny import random_batch
@@ -105,7 +107,7 @@ def test_the_weighted_loss_is_what_a_hand_computes(how: str) -> None:
     targets = np.array([0, 0, 0, 0, 0, 1, 1, 2])
     weights = class_weights(how, targets, 3)
     model = tiny_model(dropout=0.0)
-    objective = HardLabelObjective(texts, targets, weights)
+    objective = LabelObjective(Learnable(texts, targets), ClassLoss(weights))
     rows = np.array([7, 0, 5, 3])
     batch = objective.prepare(rows, np.random.default_rng(0))
     with torch.no_grad():

@@ -63,7 +63,7 @@ def a_comparison(
     *, student: str = "student", text: str = "win a prize", **changes: Any
 ) -> Comparison:
     """Return a teacher of 10 ms and a student of 5 ms."""
-    flip = Flip(row=3, text=text, gold="spam", teacher="spam", teacher_margin=0.91, student="ham")
+    flip = Flip(3, text, "spam", "spam", 0.91, "ham", is_lost=True, is_won=False)
     base = Comparison(
         models=(a_model("teacher", 10.0, 0.92, 1.0), a_model(student, 5.0, 0.908, 0.987)),
         machine={

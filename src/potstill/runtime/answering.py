@@ -1,0 +1,145 @@
+"""From rows to answers: what every verb does that asks a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from potstill.bundle.folder import ModelFolder
+from potstill.data.rows import Rows
+from potstill.errors import DataError, InputError
+from potstill.runtime.engine import Engine
+from potstill.tasks.kinds import ANSWERABLE, task_of_model
+from potstill.tasks.task import Lengths, Task
+from potstill.text.tokenizer import Tokenizer
+from potstill.text.windows import Windows
+
+_NAMES_OF_PAIRS = ("text", "text_pair")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """Answers to rows, and the windows in which the model read them."""
+
+    answers: Any  # one a row, see `Task.answers`
+    windows: Windows
+
+
+def task_of_folder(folder: ModelFolder) -> Task:
+    """Return the task that a model answers.
+
+    Raises:
+        InputError: it is a bare encoder, or of a task without answers.
+    """
+    if folder.task not in ANSWERABLE:
+        raise InputError(
+            f"the task of this model is {folder.task or 'none (a bare encoder)'}",
+            where=str(folder.path),
+            allowed=", ".join(ANSWERABLE),
+            cure="fine-tune it first (potstill finetune), or use embed for its vectors",
+        )
+    manifest = folder.manifest
+    return task_of_model(
+        folder.task,
+        folder.answering_head,
+        manifest.thresholds if manifest else {},
+        manifest.settings if manifest else {},
+    )
+
+
+def lengths_of_folder(folder: ModelFolder, task: Task, *, max_length: int) -> Lengths:
+    """Return how long texts may be for this model, and what becomes of longer ones."""
+    manifest = folder.manifest
+    return Lengths(
+        max_length=max_length,
+        long_texts=(manifest.long_texts if manifest else None) or task.long_texts,
+        overlap=_fitting((manifest.overlap if manifest else None) or 0, max_length),
+    )
+
+
+def _fitting(overlap: int, max_length: int) -> int:
+    """Return the overlap, or 0 (a share of the length) where the user asks for shorter windows."""
+    return overlap if overlap <= max_length // 2 else 0
+
+
+def answer_rows(
+    task: Task, rows: Rows, tokenizer: Tokenizer, engine: Engine, lengths: Lengths
+) -> Answered:
+    """Answer all rows."""
+    windows = task.windows(tokenizer, rows, lengths)
+    outputs = engine.run(windows.texts)["logits"]
+    return Answered(task.answers(outputs, windows, rows), windows)
+
+
+def rows_of_inputs(task: str, inputs: Sequence[Any]) -> Rows:
+    """Turn what a caller hands to `predict` into unlabelled rows of the task.
+
+    Args:
+        task: the kind.
+        inputs: texts; pairs of texts; of entities also lists of words; of questions pairs or dicts
+            of question and context; or dicts with our columns.
+
+    Raises:
+        DataError: something else, with its place in the list.
+    """
+    from potstill.data.columns import Columns
+    from potstill.tasks.reading import unlabelled
+
+    if isinstance(inputs, str):
+        raise DataError("texts is one string", allowed="a list of strings", cure="[text]")
+    if not len(inputs):
+        return Rows({name: [] for name in _columns_of(task)}, "list")
+    records = [_record(task, given, place) for place, given in enumerate(inputs)]
+    return unlabelled(task, records, Columns())
+
+
+def inputs_of_rows(rows: Rows) -> list[Any]:
+    """Return rows as `Model.predict` takes them: texts, or dicts of several columns."""
+    if "question" in rows:
+        names: tuple[str, ...] = ("question", "context")
+    elif "tokens" in rows:
+        names = ("tokens",)
+    elif "text_pair" in rows:
+        names = _NAMES_OF_PAIRS
+    else:
+        return list(rows.column("text"))
+    parts = zip(*(rows.column(name) for name in names), strict=True)
+    return [dict(zip(names, each, strict=True)) for each in parts]
+
+
+def inputs_of_texts(task: str | None, texts: Sequence[str]) -> list[Any]:
+    """Make inputs of any task out of plain texts, to time a model without rows of its own."""
+    if task not in {"question-answering", "ranking"}:
+        return list(texts)
+    names = ("question", "context") if task == "question-answering" else _NAMES_OF_PAIRS
+    return [dict(zip(names, (texts[0], text), strict=True)) for text in texts]
+
+
+def _columns_of(task: str) -> tuple[str, ...]:
+    if task == "question-answering":
+        return ("id", "question", "context")
+    if task == "token-classification":
+        return ("text", "tokens", "word_spans")
+    return _NAMES_OF_PAIRS if task == "ranking" else ("text",)
+
+
+def _record(task: str, given: Any, place: int) -> dict[str, Any]:
+    if isinstance(given, dict):
+        return given
+    names = ("question", "context") if task == "question-answering" else _NAMES_OF_PAIRS
+    needs_two = task in {"question-answering", "ranking"}
+    if isinstance(given, str) and not needs_two:
+        return {"text": given}
+    is_list = isinstance(given, tuple | list) and all(isinstance(each, str) for each in given)
+    if is_list and task == "token-classification":
+        return {"tokens": list(given)}
+    if is_list and len(given) == len(names):
+        return dict(zip(names, given, strict=True))
+    kind = f"a pair ({names[0]}, {names[1]})" if needs_two else "a string, or a pair of strings"
+    found = f"{len(given)} strings" if is_list else type(given).__name__
+    raise DataError(
+        f"text is {found}, not {'a pair' if needs_two else 'a string'}",
+        where=f"item {place}",
+        allowed=kind,
+    )

@@ -1,0 +1,61 @@
+"""Cut a text into words as entity data sets do, each with its exact place in the text.
+
+Blanks separate words; punctuation is peeled off the ends of what stands between blanks, so that
+"U.N.", "Asia-Pacific" and "3.5" stay whole, as in CoNLL-2003. Ideographs and kana are words of
+their own: there are no blanks between them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+Span = tuple[int, int]  # from, to: characters of the text
+
+_CHUNK = re.compile(r"\S+")
+# Han, Hiragana and Katakana; Hangul has blanks between its words.
+_UNSPACED = re.compile(
+    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+
+
+def word_spans(text: str) -> list[Span]:
+    """Return the place of each word, in order; no two overlap and none holds a blank."""
+    return [span for chunk in _CHUNK.finditer(text) for span in _words(text, *chunk.span())]
+
+
+def _words(text: str, start: int, end: int) -> Iterator[Span]:
+    last = start
+    for unspaced in _UNSPACED.finditer(text, start, end):
+        yield from _peeled(text, last, unspaced.start())
+        yield unspaced.span()
+        last = unspaced.end()
+    yield from _peeled(text, last, end)
+
+
+def _peeled(text: str, start: int, end: int) -> Iterator[Span]:
+    """Yield punctuation at both ends sign by sign, and what is between as one word."""
+    first, last = start, end
+    while first < last and _is_punctuation(text[first]):
+        first += 1
+    while (
+        last > first and _is_punctuation(text[last - 1]) and not _is_abbreviation(text, first, last)
+    ):
+        last -= 1
+    yield from ((place, place + 1) for place in range(start, first))
+    if first < last:
+        yield first, last
+    yield from ((place, place + 1) for place in range(last, end))
+
+
+def _is_punctuation(sign: str) -> bool:
+    return unicodedata.category(sign)[0] in "PS"
+
+
+def _is_abbreviation(text: str, start: int, end: int) -> bool:
+    """Tell whether a full stop at the end belongs to the word: "U.N.", "J."."""
+    if text[end - 1] != ".":
+        return False
+    body = text[start : end - 1]
+    return "." in body or (len(body) == 1 and body.isalpha())

@@ -1,0 +1,25 @@
+"""What a bundle's manifest says of its task, so that it is answered later as it was judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from potstill.architectures.heads import HeadSpec
+from potstill.tasks.question_answering import QuestionAnswering
+from potstill.tasks.task import CUT, Lengths, Task
+
+
+def task_facts(task: Task, head: HeadSpec, lengths: Lengths) -> dict[str, Any]:
+    """Return the fields of a `Manifest` that tell the task, its thresholds and its windows."""
+    has_windows = lengths.long_texts != CUT
+    return {
+        "task": task.name,
+        "pooling": head.pooling,
+        "max_length": lengths.max_length,
+        "long_texts": lengths.long_texts if has_windows else None,
+        "overlap": lengths.shared_tokens if has_windows else None,
+        "thresholds": task.thresholds,
+        "settings": {"may_be_empty": task.may_be_empty}
+        if isinstance(task, QuestionAnswering)
+        else {},
+    }

@@ -1,0 +1,1 @@
+"""Tests of strings to ids: tokenizer, ragged batches, batches, packing."""
