@@ -123,6 +123,10 @@ class Diverged(RunError):
     """A loss or gradient is no longer finite."""
 
 
+class Collapsed(RunError):
+    """A student gives different texts nearly the same vector."""
+
+
 class StorageError(RunError):
     """The disk is full or cannot be written; what stood there before is whole."""
 

@@ -13,7 +13,9 @@ from potstill.cli.columns import columns_named
 def evaluate(  # noqa: PLR0913 - a verb's flags are its parameters
     model: Annotated[str, typer.Argument(help="Model folder, or hub:NAME.")],
     *,
-    test: Annotated[str, typer.Option("--test", help="Labelled rows.")],
+    test: Annotated[
+        str, typer.Option("--test", help="Labelled rows; of vectors also a folder of retrieval.")
+    ],
     primary: flags.Primary = None,
     text_column: flags.TextColumn = "text",
     text_pair_column: flags.TextPairColumn = "text_pair",
@@ -21,6 +23,15 @@ def evaluate(  # noqa: PLR0913 - a verb's flags are its parameters
     tokens_column: flags.TokensColumn = "tokens",
     tags_column: flags.TagsColumn = "tags",
     max_length: flags.MaxLength = None,
+    index: Annotated[
+        str | None, typer.Option(help="Of vectors: model that made the documents' vectors.")
+    ] = None,
+    dimensions: Annotated[
+        int | None, typer.Option(help="Of vectors: the first so many alone.", min=1)
+    ] = None,
+    form: Annotated[
+        str, typer.Option(help="Of vectors: float32, float16, int8 or binary.")
+    ] = "float32",
     precision: flags.Precision = "auto",
     seed: flags.Seed = None,
     threads: flags.Threads = None,
@@ -40,6 +51,9 @@ def evaluate(  # noqa: PLR0913 - a verb's flags are its parameters
             text_column, text_pair_column, label_column, tokens_column, tags_column
         ),
         max_length=max_length,
+        index=index,
+        dimensions=dimensions,
+        form=form,
         precision=precision,
         device=device,
         threads=threads,

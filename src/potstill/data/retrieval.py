@@ -9,7 +9,7 @@ once the highest grade counts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from potstill.data import fields
@@ -34,6 +34,14 @@ class Retrieval:
     query_ids: list[str]
     queries: list[str]
     relevant: list[dict[int, float]]  # of each query: document number -> grade above 0
+
+    def binary(self) -> Retrieval:
+        """Return the set with grade 1 for every relevant document.
+
+        For grades that are no gains: in Cranfield 1 is the best and 4 the least.
+        """
+        relevant = [dict.fromkeys(grades, 1.0) for grades in self.relevant]
+        return replace(self, relevant=relevant)
 
     @property
     def unjudged(self) -> int:

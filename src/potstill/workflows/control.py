@@ -76,7 +76,7 @@ def train_control(run: StudentRun, start: ModelFolder, steps: int, out: Path, ki
 def write_cut(run: StudentRun, out: Path) -> Report:
     """Write the student as it is before its first step."""
     dev = dev_score(run)
-    model = run.prepared(cut_student(run.teachers[0], run.config, run.kept)).to(run.device)
+    model = run.untaught().to(run.device)
     result = TrainingResult(
         steps=0,
         train_tokens=0,

@@ -17,6 +17,7 @@ from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
 from potstill.distillation.layer_map import EVEN, layer_map_from_words
 from potstill.distillation.layers import CHOICES, Kept, choose_layers, layers_from_words
+from potstill.distillation.narrow import narrow_config
 from potstill.distillation.objective import (
     COSINE,
     HARD,
@@ -96,6 +97,7 @@ class DistillRecipe(TrainingRecipe):
     layers: int = 0  # of the student; 0: half of the teacher's
     choose: str = "even"  # even, distilbert, bottom, top, search
     keep: str = ""  # layers by number, counted from 0: "0,2,4"; instead of layers and choose
+    width: int = 0  # hidden size of a student of vectors, with a map back; 0: the teacher's
     architecture: str = "auto"  # auto, teacher, distilbert
     soft_targets: float | None = (
         None  # weight of the teacher's answers; none: by the task, 0.5 to 1
@@ -120,6 +122,7 @@ class DistillRecipe(TrainingRecipe):
         """Refuse what cannot be run, with the setting's name."""
         TrainingRecipe.__post_init__(self)
         require_range("layers", self.layers, at_least=0)
+        require_range("width", self.width, at_least=0)
         require_range("temperature", self.temperature, above=0.0)
         require_choice("choose", self.choose, (*CHOICES, SEARCH))
         require_choice("architecture", self.architecture, ARCHITECTURES)
@@ -216,7 +219,10 @@ def _distill(
             where="--control",
             cure="--control cut: the student before its first step",
         )
-    require_terms(usual_weights(recipe, task_of_folder(folders[0])))
+    task = task_of_folder(folders[0])
+    require_terms(usual_weights(recipe, task))
+    if recipe.width:
+        _require_narrowing(recipe, task.name, folders[0])
     start = None
     if inputs.control not in (None, CUT_ALONE):
         start = open_model(_start_of_control(inputs), allow_pickle=inputs.allow_pickle)
@@ -315,6 +321,22 @@ def require_task_head(folder: ModelFolder) -> None:
         cure="tune it first with potstill finetune --model … --train …, or let potstill shrink "
         "--teacher … --train … do both",
     )
+
+
+def _require_narrowing(recipe: DistillRecipe, task: str, folder: ModelFolder) -> None:
+    """Check that a student of another width can be taught."""
+    if task != Embedding.name:
+        raise RecipeError(
+            f"width is {recipe.width}, and the task is {task}",
+            allowed="a width of its own for students of vectors, which a map turns back",
+        )
+    if any((recipe.hidden_cosine, recipe.hidden_mse, recipe.relations)):
+        raise RecipeError(
+            "hidden states and relations of another width cannot be compared",
+            where="width",
+            cure="leave hidden_cosine, hidden_mse and relations at 0",
+        )
+    narrow_config(folder.config, recipe.width)
 
 
 def _layers_asked(recipe: DistillRecipe, depth: int) -> tuple[int, Kept | None]:

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from potstill.data.columns import Columns
-from potstill.runtime.model import load
+from potstill.data.retrieval import read_retrieval
+from potstill.recipe import require_choice
+from potstill.runtime.model import Model, load
+from potstill.search.vector_forms import FORMS
 from potstill.tasks import reading
+from potstill.tasks.embedding import Embedding
 from potstill.tasks.evaluation import Evaluation, evaluate_answers
 from potstill.tasks.task import Task
+from potstill.workflows.retrieval import METRICS, USUAL_METRIC, StoredAs, judge_retrieval
 from potstill.workflows.task_rows import text_warnings
 
 
@@ -26,6 +31,9 @@ class EvaluateOptions:
     device: str = "auto"
     threads: int | None = None
     seed: int = 0  # of the resamples
+    index: str | Path | None = None  # of retrieval: the model of the documents; None: the same
+    dimensions: int | None = None  # of retrieval: the first so many of each vector; None: all
+    form: str = "float32"  # of retrieval: how the documents' vectors are kept
     allow_pickle: bool = False
 
 
@@ -61,6 +69,8 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
         allow_pickle=options.allow_pickle,
     )
     task = loaded.answered_task
+    if task.name == Embedding.name and isinstance(test, str | Path) and Path(test).is_dir():
+        return _evaluate_retrieval(loaded, str(model), Path(test), options)
     rows = reading.labelled(task.name, test, options.columns)
     gold = task.gold(rows)
     manifest = loaded.folder.manifest
@@ -76,6 +86,52 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
             task, answered.answers, gold, rows=len(rows), primary=primary, seed=options.seed
         ),
         warnings=text_warnings(rows, answered.windows, loaded.lengths),
+        precision=loaded.engine.precision,
+    )
+
+
+def _evaluate_retrieval(
+    loaded: Model, name: str, folder: Path, options: EvaluateOptions
+) -> EvaluatedModel:
+    """Judge vectors by the documents that they find; the trivial answer is BM25's."""
+    require_choice("form", options.form, FORMS)
+    primary = options.primary or USUAL_METRIC
+    require_choice("primary", primary, METRICS)
+    retrieval = read_retrieval(folder)
+    documents = None
+    if options.index is not None:
+        documents = load(
+            options.index,
+            device=options.device,
+            precision=options.precision,
+            threads=options.threads,
+        )
+    form: Any = options.form
+    found = judge_retrieval(
+        loaded,
+        retrieval,
+        documents=documents,
+        stored=StoredAs(form=form, dimensions=options.dimensions),
+        seed=options.seed,
+    )
+    warnings = []
+    if retrieval.unjudged:
+        warnings.append(
+            f"{retrieval.unjudged} of {len(retrieval.queries)} queries have no relevant document "
+            "and are left out"
+        )
+    return EvaluatedModel(
+        model=name,
+        evaluation=Evaluation(
+            examples=len(retrieval.queries) - retrieval.unjudged,
+            metrics=found.intervals(),
+            primary=primary,
+            majority_label="BM25",
+            majority=found.lexical_values(),
+            per_class=[],
+            warnings=warnings,
+        ),
+        warnings=[],
         precision=loaded.engine.precision,
     )
 

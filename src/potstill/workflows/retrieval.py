@@ -27,6 +27,7 @@ from potstill.search.vector_forms import Form, as_stored, cut
 
 Floats = NDArray[np.floating[Any]]
 
+USUAL_METRIC = "ndcg@10"
 _DEPTH = 100  # documents of a ranking
 METRICS: Mapping[str, Metric] = {
     "ndcg@10": NDCG(10),

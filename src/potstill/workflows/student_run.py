@@ -17,8 +17,10 @@ from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import Manifest, fingerprint
 from potstill.bundle.sentence_transformers import VectorRecipe
 from potstill.bundle.write import BundleContent, write_bundle
+from potstill.distillation.collapse import Likeness, likeness, require_not_collapsed
 from potstill.distillation.layer_map import LayerMap
 from potstill.distillation.layers import Kept
+from potstill.distillation.narrow import narrow
 from potstill.distillation.objective import (
     COSINE,
     HARD,
@@ -40,6 +42,7 @@ from potstill.models.task_model import TaskModel
 from potstill.recipe import TrainingRecipe, recipe_hash
 from potstill.report import Measured, Report
 from potstill.runtime.torch_engine import TorchEngine
+from potstill.tasks.embedding import Embedding
 from potstill.tasks.regression import Regression
 from potstill.tasks.task import Task
 from potstill.text.ragged import RaggedBatch
@@ -57,6 +60,7 @@ from potstill.workflows.task_rows import learnable
 from potstill.workflows.transfer_set import TransferSet
 
 _EXACT_TEXTS = 64  # on which the embedding outputs are compared
+_TEXTS_TO_TELL = 20  # fewer cannot tell whether vectors have collapsed
 # Weights of soft targets and hard labels where the recipe leaves them open.
 _USUAL = {"regression": (0.5, 0.5), "question-answering": (0.75, 0.25), "embedding": (1.0, 0.0)}
 
@@ -105,6 +109,13 @@ class StudentRun:
             return answer_in_deviations(model, center=task.center, scale=task.scale)
         return model
 
+    def untaught(self) -> TaskModel:
+        """Return the student before its first step: layers taken out, made narrower if asked."""
+        student = cut_student(self.teachers[0], self.config, self.kept)
+        if self.recipe.width:
+            student = narrow(student, self.recipe.width)
+        return self.prepared(student)
+
     @property
     def term_weights(self) -> dict[str, float]:
         """Return each loss term's weight, those that were left open filled in."""
@@ -143,7 +154,7 @@ def train_student(run: StudentRun, out: Path, *, search: Sequence[Candidate]) ->
     trained = best_of_rates(
         run,
         "student",
-        build=lambda: run.prepared(cut_student(run.teachers[0], run.config, run.kept)),
+        build=run.untaught,
         objective_of=lambda rows: _objective(run, rows, teacher),
         recipe=run.recipe,
         dev=dev,
@@ -154,8 +165,22 @@ def train_student(run: StudentRun, out: Path, *, search: Sequence[Candidate]) ->
         "search": [candidate.to_json() for candidate in search],
         "signals": run.recipe.signals,
     }
+    if run.data.task.name == Embedding.name:
+        details["vectors"] = _checked_vectors(run, trained.model, out).to_json()
     lineage = {"verb": "distill", "layers_kept": list(run.kept), **_origins(run)}
     return write_trained(run, trained, dev, out, lineage=lineage, details=details)
+
+
+def _checked_vectors(run: StudentRun, student: TaskModel, out: Path) -> Likeness:
+    """Compare vectors of dev texts with the teacher's, and refuse a student that has collapsed."""
+    vectors = [
+        TorchEngine(model, precision=run.precision).run(run.data.dev_texts)["logits"]
+        for model in (student, run.teachers[0])
+    ]
+    found = likeness(*vectors)
+    if found.texts >= _TEXTS_TO_TELL:
+        require_not_collapsed(found, where=str(out))
+    return found
 
 
 def usual_weights(recipe: Any, task: Task) -> dict[str, float]:
@@ -401,7 +426,7 @@ def _start(run: StudentRun) -> dict[str, Any]:
     none), soft_targets to the teacher.
     """
     data, teacher = run.data, run.teachers[0]
-    student = cut_student(teacher, run.config, run.kept).to(run.device)
+    student = run.untaught().to(run.device)
     rows = learnable(
         data.task, data.dev_rows, data.dev_windows, has_labels=data.dev_gold is not None
     )
@@ -409,16 +434,20 @@ def _start(run: StudentRun) -> dict[str, Any]:
         torch.from_numpy(TorchEngine(model, precision=run.precision).run(rows.texts)["logits"])
         for model in (teacher, student)
     )
-    temperature = run.recipe.temperature
+    temperature, task = run.recipe.temperature, data.task
     loss = replace(run.loss, similarity=0.0) if isinstance(run.loss, VectorLoss) else run.loss
-    deviations = [_as_trained(data.task, outputs) for outputs in (theirs, ours)]
     return {
-        "teacher": {"hard_labels": _mean(loss.labels(deviations[0], rows)), "soft_targets": 0.0},
-        "student": {
-            "hard_labels": _mean(loss.labels(deviations[1], rows)),
-            "soft_targets": _mean(loss.soft(deviations[1], theirs, rows, temperature=temperature)),
+        "teacher": {
+            "hard_labels": _mean(loss.labels(_as_trained(task, theirs), rows)),
+            "soft_targets": 0.0,
         },
-        "embedding_difference": embedding_difference(teacher, student, rows.texts),
+        "student": {  # it is as it will be trained already
+            "hard_labels": _mean(loss.labels(ours, rows)),
+            "soft_targets": _mean(loss.soft(ours, theirs, rows, temperature=temperature)),
+        },
+        "embedding_difference": None
+        if run.recipe.width
+        else embedding_difference(teacher, student, rows.texts),
     }
 
 

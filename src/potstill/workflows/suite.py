@@ -122,7 +122,8 @@ class _Runner:
         for task in tasks:
             self._teacher_recipe(task, 0)
             self._student_recipe(task, 0)
-            for name in (task.train, task.dev, task.unlabelled, task.test, task.also_test):
+            _require_rows_to_learn_from(task)
+            for name in (task.train, task.dev, *task.unlabelled, task.test, task.also_test):
                 self._file(name)
             test = read_test(task, self._file(task.test), self._file(task.also_test))
             require_metric(task, test)
@@ -189,7 +190,7 @@ class _Runner:
             trivial_word=judged.trivial_word,
             has_two_sets=test.second_part is not None,
             test_rows=judged.rows,
-            train_rows=len(self._train(task)),
+            train_rows=self._row_count(task),
             notes={**self._notes(task, test), **judged.notes},
         )
         file = self._stored(task, kind, seed, key)
@@ -222,7 +223,7 @@ class _Runner:
         teacher = self._bundle(task, "teacher", seed, self._teacher_key(task, seed))
         inputs = DistillInputs(
             teachers=[self._start if is_embedding else teacher],
-            train=self._train(task),
+            train=None if is_embedding else self._train(task),
             dev=self._file(task.dev),
             unlabelled=self._unlabelled(task),
             control=None if self.suite.control == "none" else control,
@@ -276,7 +277,7 @@ class _Runner:
             control=self.suite.control,
             rates_of=first.key if first else "",
             limit=str(task.unlabelled_rows),
-            **self._hashes(task.unlabelled),
+            **self._hashes(*task.unlabelled),
         )
 
     def _hashes(self, *names: str | None) -> dict[str, str]:
@@ -313,9 +314,21 @@ class _Runner:
         return notes
 
     def _unlabelled(self, task: SuiteTask) -> Rows | None:
-        if task.unlabelled is None:
+        if not task.unlabelled:
             return None
-        return read_rows(self._file(task.unlabelled), limit=task.unlabelled_rows)
+        parts = [
+            read_rows(self._file(name), limit=task.unlabelled_rows) for name in task.unlabelled
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        # Files of several kinds: what they have in common is their text.
+        texts = [text for part in parts for text in part.column(task.text_column) if text]
+        return Rows({task.text_column: texts}, ", ".join(task.unlabelled))
+
+    def _row_count(self, task: SuiteTask) -> int:
+        """Return the rows that a student learned from: labelled ones, of embeddings texts."""
+        rows = self._unlabelled(task) if task.task == EMBEDDING else self._train(task)
+        return len(rows or [])
 
     def _how(self, task: SuiteTask, seed: int) -> dict[str, Any]:
         told = f"{task.name}, seed {seed}"
@@ -350,6 +363,13 @@ class _Runner:
     def _read(self, task: SuiteTask, kind: str, seed: int, key: str) -> Cell | None:
         file = self._stored(task, kind, seed, key)
         return Cell(**json.loads(file.read_bytes())) if file.is_file() else None
+
+
+def _require_rows_to_learn_from(task: SuiteTask) -> None:
+    if task.task == EMBEDDING and not task.unlabelled:
+        raise RecipeError("unlabelled is missing", where=f"task {task.name}")
+    if task.task != EMBEDDING and task.train is None:
+        raise RecipeError("train is missing", where=f"task {task.name}")
 
 
 def _with_rates(recipe: DistillRecipe, first: Cell | None) -> DistillRecipe:

@@ -19,15 +19,16 @@ class SuiteTask:
     """One task: its files, under the data folder, and what is its own."""
 
     name: str
-    train: str
     test: str
+    train: str | None = None  # labelled rows; embeddings have none
     task: str = "classification"  # the kind; embedding: the pre-trained model itself is the teacher
     also_test: str | None = None  # a second test set; the metric is the mean over both
     index: str = "own"  # of retrieval: whose vectors the documents have, own or teacher
+    grades: str = "graded"  # of retrieval: as they are, or binary: above 0 is 1
     dev: str | None = None  # None: carved from train with the seed
     train_rows: int | None = None  # so many at random, the same for all seeds; None: all
-    unlabelled: str | None = None
-    unlabelled_rows: int | None = None  # the first so many; None: all
+    unlabelled: tuple[str, ...] = ()  # one file or several
+    unlabelled_rows: int | None = None  # the first so many of each; None: all
     primary: str = ""  # metric; empty: the task's own
     seeds: tuple[int, ...] = ()  # empty: the suite's
     text_column: str = "text"
@@ -109,6 +110,11 @@ def _value(name: str, value: Any, where: str) -> Any:
         return tuple(value)
     if name == "tasks":
         return value
+    if name == "unlabelled":
+        files = [value] if isinstance(value, str) else value
+        if not isinstance(files, list) or not all(isinstance(each, str) for each in files):
+            raise RecipeError(f"unlabelled is {value!r}", where=where, allowed="a file, or a list")
+        return tuple(files)
     kind: type = dict if name in _TABLES else int if name.endswith("_rows") else str
     if type(value) is not kind:
         word = {dict: "a table", int: "a whole number", str: "a string"}[kind]

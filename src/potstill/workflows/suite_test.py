@@ -18,10 +18,9 @@ from potstill.runtime.model import load
 from potstill.tasks import reading
 from potstill.tasks.embedding import Embedding
 from potstill.tasks.kinds import task_from_rows
-from potstill.workflows.retrieval import METRICS, judge_retrieval
+from potstill.workflows.retrieval import METRICS, USUAL_METRIC, judge_retrieval
 from potstill.workflows.suite_file import SuiteTask
 
-USUAL_METRIC = "ndcg@10"  # of retrieval
 _HUB = "hub:"
 
 
@@ -67,7 +66,8 @@ def read_test(task: SuiteTask, test: str | None, also: str | None) -> TestSet:
     """
     assert test is not None, "every task has a test set"
     if not is_hub(test) and Path(test).is_dir():
-        return TestSet(retrieval=read_retrieval(Path(test)))
+        found = read_retrieval(Path(test))
+        return TestSet(retrieval=found.binary() if task.grades == "binary" else found)
     rows = reading.labelled(task.task, test, columns_of(task))
     if also is None:
         return TestSet(rows=rows)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from potstill.metrics.bootstrap import interval, paired_interval
 from potstill.metrics.classification import Accuracy, ClassF1, MacroF1, Matthews
+from potstill.metrics.correlation import Spearman
+from potstill.metrics.metric import CountMetric, point
 
 CLASSES = 4
 labels = st.lists(st.integers(0, CLASSES - 1), min_size=2, max_size=40)
@@ -36,8 +38,8 @@ def test_values_are_those_of_scikit_learn(predicted: list[int], seed: int) -> No
         (ClassF1(1), f1_score(targets, guessed, labels=[1], average="micro", zero_division=0)),
     ]
     for metric, expected in cases:
-        value = metric.value(metric.statistics(guessed, targets).sum(axis=0))
-        assert float(value) == pytest.approx(float(expected), abs=1e-12), metric.name
+        value = point(metric, metric.statistics(guessed, targets))
+        assert value == pytest.approx(float(expected), abs=1e-12), metric.name
 
 
 def test_the_interval_agrees_with_scipy_s() -> None:
@@ -88,3 +90,38 @@ def test_the_same_seed_gives_the_same_ends() -> None:
     )
     assert first == again
     assert first != another
+
+
+class AccuracyOfCounts(Accuracy):
+    """Accuracy that reads counts, to compare both ways."""
+
+    def value_of_counts(self, counts_rB: np.ndarray, statistics_BS: np.ndarray) -> np.ndarray:
+        return counts_rB @ statistics_BS[:, 0] / counts_rB.sum(axis=1)
+
+
+def test_a_metric_of_counts_sees_the_resamples_that_one_of_sums_sees() -> None:
+    statistics = Accuracy().statistics(*_noisy(300, 0.7, seed=6))
+    of_sums, of_counts = (interval(each, statistics) for each in (Accuracy(), AccuracyOfCounts()))
+    assert isinstance(AccuracyOfCounts(), CountMetric)
+    assert not isinstance(Accuracy(), CountMetric)
+    assert (of_counts.value, of_counts.low, of_counts.high) == pytest.approx(
+        (of_sums.value, of_sums.low, of_sums.high)
+    )
+
+
+def test_the_interval_of_a_rank_correlation_agrees_with_scipy_s() -> None:
+    rng = np.random.default_rng(7)
+    targets = rng.integers(0, 6, 200) / 5
+    predicted = targets + rng.normal(size=200)
+    ours = interval(Spearman(), Spearman().statistics(predicted, targets))
+    theirs = bootstrap(
+        (predicted, targets),
+        lambda one, other: spearmanr(one, other).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=1_000,
+        method="percentile",
+        rng=np.random.default_rng(8),
+    ).confidence_interval
+    assert ours.low == pytest.approx(theirs.low, abs=0.02)
+    assert ours.high == pytest.approx(theirs.high, abs=0.02)
