@@ -22,7 +22,8 @@ from potstill.bundle.weights import read_tensors
 from potstill.data.readers import read_rows
 from potstill.hardware import usable_threads
 from potstill.workflows.demo import packaged_model
-from potstill.workflows.distill import DistillInputs, DistillRecipe, distill
+from potstill.workflows.distill import DistillInputs, distill
+from potstill.workflows.distill_recipe import DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
 
 ROWS = 1_024

@@ -25,7 +25,8 @@ from potstill.data.rows import Rows
 from potstill.distillation.layers import CHOICES, choose_layers
 from potstill.distillation.search import candidate_sets, rank_candidates
 from potstill.models.loading import load_task_model
-from potstill.workflows.distill import DistillInputs, DistillRecipe, distill
+from potstill.workflows.distill import DistillInputs, distill
+from potstill.workflows.distill_recipe import DistillRecipe
 
 NAME = "search"
 LAYERS = 3

@@ -144,6 +144,7 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     train: Any = None,
     dev: Any = None,
     unlabelled: Any = None,
+    augment_with: str | Path | None = None,
     control: str | None = None,
     pretrained: str | Path | None = None,
     device: str = "auto",
@@ -159,6 +160,7 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
         train: labelled rows; may be left out where `unlabelled` is given.
         dev: rows for choosing the best weights; None: carved from the training rows.
         unlabelled: texts of the same kind, of which the teacher speaks.
+        augment_with: a model with a masked-LM head, which makes more of them.
         control: "pretrained" or "tuned": also train a control, written to `<out>-control`.
         pretrained: the model that the teacher was tuned from, for the control.
         device: auto, cpu, cuda, mps.
@@ -172,8 +174,9 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     """
     require_torch("distilling")
     from potstill.data.columns import Columns
-    from potstill.workflows.distill import DistillInputs, DistillRecipe
+    from potstill.workflows.distill import DistillInputs
     from potstill.workflows.distill import distill as run_distill
+    from potstill.workflows.distill_recipe import DistillRecipe
 
     columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
     recipe = with_settings(DistillRecipe(), settings, where="potstill.distill")
@@ -182,6 +185,7 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
         train=train,
         dev=dev,
         unlabelled=unlabelled,
+        augmenter=augment_with,
         control=control,
         pretrained=pretrained,
         allow_pickle=allow_pickle,

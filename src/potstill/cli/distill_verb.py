@@ -20,6 +20,9 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     train: Annotated[str | None, typer.Option(help="Labelled rows.")] = None,
     dev: flags.Dev = None,
     unlabelled: flags.Unlabelled = None,
+    augment_with: Annotated[
+        str | None, typer.Option(help="Model with a masked-LM head: makes more texts.")
+    ] = None,
     layers: flags.Layers = None,
     choose: flags.Choose = None,
     keep: flags.Keep = None,
@@ -34,7 +37,6 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     epochs: flags.Epochs = None,
     learning_rate: flags.LearningRate = None,
     max_length: flags.MaxLength = None,
-    long_texts: flags.LongTexts = None,
     batch_tokens: flags.BatchTokens = None,
     text_column: flags.TextColumn = "text",
     text_pair_column: flags.TextPairColumn = "text_pair",
@@ -56,29 +58,21 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     from potstill.cli.progress import is_main_process, progress_listener
     from potstill.cli.recipes import asked_recipe
     from potstill.cli.render_training import print_distillation
-    from potstill.workflows.distill import DistillInputs, DistillRecipe, named_recipe
+    from potstill.workflows.distill import DistillInputs
     from potstill.workflows.distill import distill as run
+    from potstill.workflows.distill_recipe import DistillRecipe, named_recipe
 
-    flagged = {
-        "layers": layers,
-        "choose": choose,
-        "keep": keep,
-        "architecture": architecture,
-        "temperature": temperature,
-        "primary": primary,
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "max_length": max_length,
-        "long_texts": long_texts,
-        "batch_tokens": batch_tokens,
-        "seed": seed,
-    }
+    cut = {"layers": layers, "choose": choose, "keep": keep, "architecture": architecture}
+    learn = {"temperature": temperature, "epochs": epochs, "learning_rate": learning_rate}
+    more = {"primary": primary, "max_length": max_length, "batch_tokens": batch_tokens}
+    flagged = {**cut, **learn, **more, "seed": seed}
     asked = asked_recipe(DistillRecipe(), recipe, flagged, settings, named=named_recipe)
     inputs = DistillInputs(
         teachers=teacher,
         train=train,
         dev=dev,
         unlabelled=unlabelled,
+        augmenter=augment_with,
         control=control,
         pretrained=pretrained,
         allow_pickle=allow_pickle,

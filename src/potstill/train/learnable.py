@@ -5,6 +5,7 @@ Legend: B texts, N their tokens, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,7 +64,7 @@ class Learnable:
 
 def known_targets(targets: Values) -> NDArray[np.bool_]:
     """Return which targets are known, (len,): whole numbers from 0 on, or anything but nan."""
-    flat = targets.reshape(len(targets), -1)
+    flat = targets.reshape(len(targets), math.prod(targets.shape[1:]))  # -1 fails on no target
     is_known = ~np.isnan(flat) if np.issubdtype(flat.dtype, np.floating) else flat >= 0
     return np.asarray(is_known.all(axis=1))
 

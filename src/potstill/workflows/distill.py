@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,15 +14,12 @@ from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
+from potstill.data.rows import Rows
+from potstill.distillation.augment import Augmentation, augmented
 from potstill.distillation.layer_map import EVEN, layer_map_from_words
-from potstill.distillation.layers import CHOICES, Kept, choose_layers, layers_from_words
+from potstill.distillation.layers import Kept, choose_layers, layers_from_words
 from potstill.distillation.narrow import narrow_config
 from potstill.distillation.objective import (
-    COSINE,
-    HARD,
-    RELATIONS,
-    SOFT,
-    SQUARED,
     require_terms,
 )
 from potstill.distillation.search import (
@@ -34,7 +30,7 @@ from potstill.distillation.search import (
     require_enough_texts,
 )
 from potstill.distillation.signals import Tell
-from potstill.distillation.student import ARCHITECTURES, student_config
+from potstill.distillation.student import student_config
 from potstill.errors import InputError, RecipeError
 from potstill.files import (
     move_into_place,
@@ -44,13 +40,7 @@ from potstill.files import (
 )
 from potstill.models.precision import Precision, resolve_precision
 from potstill.models.task_model import TaskModel
-from potstill.recipe import (
-    TrainingRecipe,
-    recipe_hash,
-    require_choice,
-    require_range,
-    settings_named,
-)
+from potstill.recipe import recipe_hash, require_choice
 from potstill.report import Report
 from potstill.runtime.answering import task_of_folder
 from potstill.tasks.embedding import Embedding
@@ -66,88 +56,19 @@ from potstill.workflows.control import (
     train_control,
     write_cut,
 )
+from potstill.workflows.distill_recipe import SEARCH, DistillRecipe, learning_rates
 from potstill.workflows.student_run import (
     StudentRun,
     teachers_of,
     train_student,
     usual_weights,
 )
-from potstill.workflows.task_rows import joined_world, own_device, require_lengths, run_folder
+from potstill.workflows.task_rows import joined_world, own_device, run_folder
 from potstill.workflows.transfer_set import TransferSources, read_transfer_set
 
-SEARCH = "search"
-SIGNALS = ("stored", "live")
 _TEXTS_SEEN = 60_000  # of all epochs together, where the recipe leaves epochs open
 _STAGED = "bundle"  # inside the run's folder
 _RATE_FACTOR = 2.0  # a student with soft targets bears twice a teacher's learning rate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistillRecipe(TrainingRecipe):
-    """How a student is cut and taught.
-
-    Raises:
-        RecipeError: a setting outside its range.
-    """
-
-    epochs: float = 0.0  # 0: by the number of rows, 3 to 15
-    learning_rate: float = 0.0  # 0: by the width of the model, 4e-5 to 2e-4
-    learning_rates: str = ""  # "1e-4,2e-4": each is tried whole, the best on dev is kept
-    control_learning_rates: str = ""  # the control's; empty: those of the student
-    layers: int = 0  # of the student; 0: half of the teacher's
-    choose: str = "even"  # even, distilbert, bottom, top, search
-    keep: str = ""  # layers by number, counted from 0: "0,2,4"; instead of layers and choose
-    width: int = 0  # hidden size of a student of vectors, with a map back; 0: the teacher's
-    architecture: str = "auto"  # auto, teacher, distilbert
-    soft_targets: float | None = (
-        None  # weight of the teacher's answers; none: by the task, 0.5 to 1
-    )
-    hard_labels: float | None = (
-        None  # weight of the labels, where rows have them; none: by the task
-    )
-    similarity: float = 0.0  # of embeddings: weight of KL between similarities inside a batch
-    hidden_cosine: float = 0.0  # weight of 1 - cosine of hidden states
-    hidden_mse: float = 0.0  # weight of their mean squared difference
-    relations: float = 0.0  # weight of KL of query, key and value relations of the last layers
-    layer_map: str = EVEN  # which hidden states are aligned: even, last, or 1:2,2:4,3:6
-    temperature: float = 2.0
-    signals: str = "stored"  # the teacher's: stored on disk once, or live at every step
-    primary: str = ""  # metric to choose by on dev; empty: as the teacher's
-    max_length: int = 0  # tokens of a text, or of a window; 0: as the teacher's
-    long_texts: str = ""  # cut, windows; empty: as the teacher's
-    overlap: int = 0  # tokens that two windows share; 0: as the teacher's
-    dev_share: float = 0.1  # of the training rows, where no dev file is given
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be run, with the setting's name."""
-        TrainingRecipe.__post_init__(self)
-        require_range("layers", self.layers, at_least=0)
-        require_range("width", self.width, at_least=0)
-        require_range("temperature", self.temperature, above=0.0)
-        require_choice("choose", self.choose, (*CHOICES, SEARCH))
-        require_choice("architecture", self.architecture, ARCHITECTURES)
-        require_choice("signals", self.signals, SIGNALS)
-        require_range("dev_share", self.dev_share, above=0.0, below=1.0)
-        for name in (SOFT, HARD, COSINE, SQUARED, RELATIONS, "similarity"):
-            if getattr(self, name) is not None:
-                require_range(name, getattr(self, name), at_least=0.0)
-        require_lengths(self.long_texts, self.overlap, self.max_length)
-        if self.max_length:
-            require_range("max_length", self.max_length, at_least=3)
-        for words in (self.learning_rates, self.control_learning_rates):
-            _rates(words, 1.0, has_control=False)
-
-
-# By name for --recipe; what they leave out is the default.
-RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "standard": {},
-    # Hidden states pull the student too: for deep cuts and little data (Jiao et al. 2019).
-    "aligned": {"hidden_cosine": 0.5},
-    # Wang et al. 2020 (MiniLMv2): relations of the last layers beside the soft targets.
-    "relations": {"relations": 0.5},
-    # Labels are noisy or absent: the teacher alone speaks.
-    "teacher-only": {"soft_targets": 1.0, "hard_labels": 0.0},
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +79,7 @@ class DistillInputs:
     train: object | None = None  # labelled rows
     dev: object | None = None  # None: carved from the training rows with the seed
     unlabelled: object | None = None  # texts for the teacher to speak of
+    augmenter: str | Path | None = None  # model with a masked-LM head that makes more of them
     control: str | None = None  # None, "pretrained", "tuned", "cut": see workflows.control
     pretrained: str | Path | None = None  # what the teacher was tuned from, for the control
     allow_pickle: bool = False
@@ -196,11 +118,6 @@ def control_folder(out: Path) -> Path:
     return out.with_name(out.name + "-control")
 
 
-def named_recipe(name: str) -> Mapping[str, Any]:
-    """Return the settings of a recipe that --recipe names; see `settings_named`."""
-    return settings_named(name, RECIPES)
-
-
 def _distill(
     inputs: DistillInputs,
     recipe: DistillRecipe,
@@ -228,7 +145,11 @@ def _distill(
         start = open_model(_start_of_control(inputs), allow_pickle=inputs.allow_pickle)
         require_same_shape(start, folders[0])
     sources = TransferSources(
-        train=inputs.train, dev=inputs.dev, unlabelled=inputs.unlabelled, columns=inputs.columns
+        train=inputs.train,
+        dev=inputs.dev,
+        unlabelled=inputs.unlabelled,
+        columns=inputs.columns,
+        augment=_augmenting(inputs, recipe, device, listeners),
     )
     data = read_transfer_set(folders, sources, recipe)
     recipe = settle(
@@ -257,7 +178,9 @@ def _distill(
         layer_map=layer_map_from_words(
             recipe.layer_map, student_layers=layers, teacher_layers=depth
         ),
-        rates=_rates(recipe.learning_rates, recipe.learning_rate, has_control=start is not None),
+        rates=learning_rates(
+            recipe.learning_rates, recipe.learning_rate, has_control=start is not None
+        ),
         precision=precision,
         device=device,
         world=world,
@@ -286,7 +209,7 @@ def _work(run: StudentRun, out: Path, start: ModelFolder | None, control: str) -
             found = write_cut(run, staged_control)
         else:
             if run.recipe.control_learning_rates:
-                rates = _rates(run.recipe.control_learning_rates, 1.0, has_control=True)
+                rates = learning_rates(run.recipe.control_learning_rates, 1.0, has_control=True)
                 run = replace(run, rates=rates)
             found = train_control(run, start, report.steps, staged_control, control)
         found = replace(found, bundle=control_folder(out))
@@ -321,6 +244,20 @@ def require_task_head(folder: ModelFolder) -> None:
         cure="tune it first with potstill finetune --model … --train …, or let potstill shrink "
         "--teacher … --train … do both",
     )
+
+
+def _augmenting(
+    inputs: DistillInputs,
+    recipe: DistillRecipe,
+    device: torch.device,
+    listeners: tuple[Listener, ...],
+) -> Callable[[Rows], Rows] | None:
+    if inputs.augmenter is None:
+        return None
+    folder = open_model(inputs.augmenter, allow_pickle=inputs.allow_pickle)
+    how = Augmentation(copies=recipe.augment_copies, share=recipe.augment_share, seed=recipe.seed)
+    tell = counting(listeners, "words replaced")
+    return lambda rows: augmented(folder, rows, how, device=device, tell=tell)
 
 
 def _require_narrowing(recipe: DistillRecipe, task: str, folder: ModelFolder) -> None:
@@ -405,21 +342,6 @@ def searched_layers(  # noqa: PLR0913 - what decides a ranking, and where it is 
     content = {"key": key, "ranking": [each.to_json() for each in ranking]}
     write_atomically(file, json.dumps(content, indent=2).encode())
     return ranking
-
-
-def _rates(words: str, peak: float, *, has_control: bool) -> tuple[float, ...]:
-    """Return the learning rates to try; beside a control, two by default: it may like another."""
-    if not words:
-        return (peak / 2, peak) if has_control else (peak,)
-    try:
-        rates = tuple(float(word) for word in words.split(","))
-    except ValueError as error:
-        raise RecipeError(
-            f"learning_rates is {words!r}", allowed="numbers such as 1e-4,2e-4"
-        ) from error
-    for rate in rates:
-        require_range("learning_rates", rate, above=0.0, below=1.0)
-    return rates
 
 
 def _require_control(inputs: DistillInputs) -> None:

@@ -43,14 +43,8 @@ from potstill.tasks.task_names import task_named
 from potstill.train.progress import Listener, named
 from potstill.workflows.compare import CompareOptions, compare
 from potstill.workflows.comparison import ComparedModel, Comparison
-from potstill.workflows.distill import (
-    SEARCH,
-    DistillInputs,
-    DistillRecipe,
-    control_folder,
-    distill,
-    require_task_head,
-)
+from potstill.workflows.distill import DistillInputs, control_folder, distill, require_task_head
+from potstill.workflows.distill_recipe import SEARCH, DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
 from potstill.workflows.report_page.page import render_page, require_page_libraries
 from potstill.workflows.task_rows import run_folder

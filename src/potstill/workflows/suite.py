@@ -29,7 +29,8 @@ from potstill.tasks.embedding import NAME as EMBEDDING
 from potstill.train.progress import Listener, named
 from potstill.workflows.control import CUT_ALONE
 from potstill.workflows.demo import packaged_model
-from potstill.workflows.distill import DistillInputs, DistillRecipe, control_folder, distill
+from potstill.workflows.distill import DistillInputs, control_folder, distill
+from potstill.workflows.distill_recipe import DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
 from potstill.workflows.suite_file import Suite, SuiteTask, read_suite
 from potstill.workflows.suite_test import (

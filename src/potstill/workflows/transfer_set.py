@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from potstill.tasks import reading
 from potstill.tasks.embedding import Embedding
 from potstill.tasks.regression import Regression
 from potstill.tasks.task import Lengths, Task
+from potstill.tasks.token_classification import with_words
 from potstill.text.ragged import RaggedBatch, concatenate
 from potstill.text.tokenizer import Tokenizer
 from potstill.text.windows import Windows
@@ -98,6 +99,7 @@ class TransferSources:
     dev: object | None = None
     unlabelled: object | None = None
     columns: Columns = field(default_factory=Columns)
+    augment: Callable[[Rows], Rows] | None = None  # makes more rows without labels
 
 
 def read_transfer_set(
@@ -118,7 +120,7 @@ def read_transfer_set(
     task = _common_task(folders)
     warnings = [warning for folder in folders for warning in folder.warnings()]
     labelled, free, dev_rows = _rows(task.name, sources, recipe, warnings)
-    free = _without_dev_texts(free, labelled, dev_rows, warnings)
+    free = _without_dev_texts(_more(free, labelled, sources), labelled, dev_rows, warnings)
     if labelled is not None and isinstance(task, Regression):
         task = Regression.from_rows(labelled)
     if labelled is not None and has_labels(dev_rows):
@@ -160,6 +162,18 @@ def read_transfer_set(
         identity=rows_hash([*windows, dev_windows], [*parts, dev_rows]),
         warnings=warnings,
     )
+
+
+def _more(free: Rows | None, labelled: Rows | None, sources: TransferSources) -> Rows | None:
+    """Return the rows without labels, with those that are made of all rows."""
+    if sources.augment is None:
+        return free
+    made = [sources.augment(rows) for rows in (labelled, free) if rows is not None]
+    parts = [*([] if free is None else [free]), *made]
+    names = [name for name in ("text", "text_pair", "tokens") if name in made[0]]
+    columns = {name: [value for part in parts for value in part.column(name)] for name in names}
+    found = Rows(columns, free.source if free is not None else made[0].source)
+    return with_words(found) if "tokens" in names else found
 
 
 def _lengths(folder: ModelFolder, task: Task, recipe: RowSettings) -> Lengths:
