@@ -141,6 +141,10 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     teacher: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
+    student: str | Path | None = None,
+    foreign_teacher: str | Path | None = None,
+    teacher_answers: Sequence[str | Path] = (),
+    task: str = "classification",
     train: Any = None,
     dev: Any = None,
     unlabelled: Any = None,
@@ -156,7 +160,12 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
 
     Args:
         teacher: a tuned model; of several the first is cut, and their answers are averaged.
+            Empty where `foreign_teacher` or `teacher_answers` speak.
         out: the folder to write; must be absent or empty.
+        student: the pre-trained model that learns from a teacher that is not run here.
+        foreign_teacher: any transformers model.
+        teacher_answers: files of its answers, for `train`, then for `unlabelled`.
+        task: its kind of task; a teacher of ours tells its own.
         train: labelled rows; may be left out where `unlabelled` is given.
         dev: rows for choosing the best weights; None: carved from the training rows.
         unlabelled: texts of the same kind, of which the teacher speaks.
@@ -174,14 +183,22 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     """
     require_torch("distilling")
     from potstill.data.columns import Columns
+    from potstill.tasks.task_names import task_named
     from potstill.workflows.distill import DistillInputs
     from potstill.workflows.distill import distill as run_distill
     from potstill.workflows.distill_recipe import DistillRecipe
+    from potstill.workflows.foreign_teaching import GivenSources
 
     columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
     recipe = with_settings(DistillRecipe(), settings, where="potstill.distill")
     inputs = DistillInputs(
         teachers=[teacher] if isinstance(teacher, str | Path) else list(teacher),
+        given=GivenSources(
+            student=student,
+            task=task_named(task),
+            foreign=foreign_teacher,
+            answers=teacher_answers,
+        ),
         train=train,
         dev=dev,
         unlabelled=unlabelled,

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from potstill.cli import flags
 from potstill.cli.columns import columns_named
 
+if TYPE_CHECKING:
+    from potstill.workflows.foreign_teaching import GivenSources
+
 
 def distill(  # noqa: PLR0913 - a verb's flags are its parameters
-    teacher: Annotated[
-        list[str],
-        typer.Option("--teacher", help="Tuned teacher; give several and they are averaged."),
-    ],
     out: flags.Out,
     *,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option("--teacher", help="Tuned teacher; give several and they are averaged."),
+    ] = None,
+    foreign_teacher: flags.ForeignTeacher = None,
+    teacher_answers: flags.TeacherAnswers = None,
+    student: flags.Student = None,
+    task: flags.Task = None,
     train: Annotated[str | None, typer.Option(help="Labelled rows.")] = None,
     dev: flags.Dev = None,
     unlabelled: flags.Unlabelled = None,
@@ -68,7 +75,8 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     flagged = {**cut, **learn, **more, "seed": seed}
     asked = asked_recipe(DistillRecipe(), recipe, flagged, settings, named=named_recipe)
     inputs = DistillInputs(
-        teachers=teacher,
+        teachers=teacher or [],
+        given=_given(student, task, foreign_teacher, teacher_answers),
         train=train,
         dev=dev,
         unlabelled=unlabelled,
@@ -84,3 +92,14 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     report = run(inputs, asked, out=out, device=device, threads=threads, listeners=listeners)
     if is_main_process():
         print_distillation(report, as_json=json)
+
+
+def _given(
+    student: str | None, task: str | None, foreign: str | None, answers: list[str] | None
+) -> GivenSources:
+    """Return what is known of a teacher that is not run here."""
+    from potstill.tasks.task_names import task_named
+    from potstill.workflows.foreign_teaching import GivenSources
+
+    kind = task_named(task or "classification")
+    return GivenSources(student=student, task=kind, foreign=foreign, answers=answers or ())

@@ -50,6 +50,17 @@ LongTexts = Annotated[
 Unlabelled = Annotated[
     str | None, typer.Option(help="Texts of the same kind, for the teacher to label.")
 ]
+Task = Annotated[str | None, typer.Option(help="Kind of task; default: classification.")]
+ForeignTeacher = Annotated[
+    str | None, typer.Option(help="Any transformers model as the teacher: folder or hub:NAME.")
+]
+TeacherAnswers = Annotated[
+    list[str] | None,
+    typer.Option(help="File of a teacher's answers, for --train, then for --unlabelled."),
+]
+Student = Annotated[
+    str | None, typer.Option(help="Model that learns from such a teacher: folder or hub:NAME.")
+]
 Layers = Annotated[int | None, typer.Option(help="Layers of the student; default: half.", min=1)]
 Choose = Annotated[
     str | None, typer.Option(help="Which layers: even, distilbert, bottom, top, search.")

@@ -103,14 +103,21 @@ def _gate_of(report: Report) -> Gate:
     return Gate(**report.gate)
 
 
+def _loss(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
 def _print_start(details: Mapping[str, Any]) -> None:
     start = details["start"]
+    if not start:  # of a foreign teacher no layer is known
+        return
     rows = [
-        [side, f"{start[side]['hard_labels']:.4f}", f"{start[side]['soft_targets']:.4f}"]
+        [side, _loss(start[side]["hard_labels"]), _loss(start[side]["soft_targets"])]
         for side in ("teacher", "student")
     ]
     difference = start["embedding_difference"]
-    title = f"before the first step (embedding outputs differ by {difference:.1e})"
+    how_exact = "" if difference is None else f" (embedding outputs differ by {difference:.1e})"
+    title = f"before the first step{how_exact}"
     print_table(["dev loss", "to labels", "to teacher"], rows, title=title)
 
 

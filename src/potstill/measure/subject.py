@@ -88,7 +88,7 @@ class Subject:
         """Return the real tokens that the model reads, those of overlapping windows included."""
         model = self._loaded()
         if model.task not in ANSWERABLE or model.task == "embedding":
-            return model.encode(inputs).batch.total_tokens
+            return model.encode(_texts(inputs)).batch.total_tokens
         task = model.answered_task
         rows = rows_of_inputs(task.name, inputs)
         return task.windows(model.tokenizer, rows, model.lengths).texts.total_tokens
@@ -115,11 +115,17 @@ class Subject:
         if model.task in ANSWERABLE and model.task != "embedding":
             model.predict(inputs)
         else:
-            model.embed(inputs)
+            model.embed(_texts(inputs))
 
     def _loaded(self) -> Model:
         assert self._model is not None, "the first command is load"
         return self._model
+
+
+def _texts(inputs: list[Any]) -> list[str]:
+    """Return all texts that become vectors: of a pair both."""
+    parts = (given.values() if isinstance(given, dict) else [given] for given in inputs)
+    return [text for each in parts for text in each]
 
 
 def _peak_of_card(device: str) -> int | None:

@@ -136,10 +136,23 @@ def _record(task: str, given: Any, place: int) -> dict[str, Any]:
         return {"tokens": list(given)}
     if is_list and len(given) == len(names):
         return dict(zip(names, given, strict=True))
-    kind = f"a pair ({names[0]}, {names[1]})" if needs_two else "a string, or a pair of strings"
+    raise _no_input(given, names if needs_two else None, place)
+
+
+def _no_input(given: Any, names: tuple[str, str] | None, place: int) -> DataError:
+    """Return what is wrong with an input; `names` are those of the two texts that are needed."""
+    is_list = isinstance(given, tuple | list) and all(isinstance(each, str) for each in given)
     found = f"{len(given)} strings" if is_list else type(given).__name__
-    raise DataError(
-        f"text is {found}, not {'a pair' if needs_two else 'a string'}",
+    if names is None:
+        return DataError(
+            f"text is {found}, not a string",
+            where=f"item {place}",
+            allowed="a string, or a pair of strings",
+        )
+    first, second = names
+    return DataError(
+        f"{'one text' if isinstance(given, str) else found}, where this model reads two",
         where=f"item {place}",
-        allowed=kind,
+        allowed=f"pairs ({first}, {second}), or dicts of these",
+        cure=f"on the command line --input FILE with the columns {first} and {second}",
     )

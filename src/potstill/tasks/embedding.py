@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from potstill.architectures.heads import HeadSpec, Pooling
 from potstill.data.rows import Rows
-from potstill.errors import RecipeError
+from potstill.errors import DataError, RecipeError
 from potstill.metrics.correlation import Pearson, Spearman
 from potstill.metrics.cosine import MeanCosine
 from potstill.metrics.metric import Metric
@@ -82,7 +82,18 @@ class Embedding(OfWholeTexts):
         return cosines(outputs[: len(rows)], outputs[len(rows) :])
 
     def gold(self, rows: Rows) -> Floats:
-        """Return each pair's number, (B,)."""
+        """Return each pair's number, (B,).
+
+        Raises:
+            DataError: texts alone, which nothing but a teacher can judge.
+        """
+        if "label" not in rows:
+            raise DataError(
+                "there are no pairs of texts with a number to judge vectors by",
+                where=rows.source,
+                allowed="the columns text, text_pair and label",
+                cure="name yours with --text-column, --text-pair-column and --label-column",
+            )
         return np.asarray(rows.column("label"), dtype=np.float64)
 
     def as_gold(self, answers: Floats) -> Floats:

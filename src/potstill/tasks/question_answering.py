@@ -119,8 +119,8 @@ class QuestionAnswering:
         targets = np.zeros((len(windows.texts), 2), dtype=np.int64)
         for window, row in enumerate(windows.rows):
             if starts[row] >= 0:
-                span = (starts[row], starts[row] + len(texts[row]))
-                targets[window] = _places(windows, window, *span)
+                start = starts[row] + len(texts[row]) - len(texts[row].lstrip())
+                targets[window] = _places(windows, window, start, start + len(texts[row].strip()))
         return targets
 
     def unknown_targets(self, windows: Windows) -> Int64:
@@ -278,9 +278,10 @@ def _places(windows: Windows, window: int, start: int, end: int) -> tuple[int, i
     assert windows.spans is not None
     assert windows.segments is not None
     part = slice(windows.texts.offsets[window], windows.texts.offsets[window + 1])
-    spans, is_context = windows.spans[part], windows.segments[part] == _CONTEXT
-    inside = np.flatnonzero(is_context & (spans[:, 0] < end) & (spans[:, 1] > start))
-    if not len(inside) or spans[inside[0], 0] > start or spans[inside[-1], 1] < end:
+    spans, context = windows.spans[part], np.flatnonzero(windows.segments[part] == _CONTEXT)
+    inside = context[(spans[context, 0] < end) & (spans[context, 1] > start)]
+    # An answer may begin or end with what no token holds: the window's own ends count.
+    if not len(inside) or spans[context[0], 0] > start or spans[context[-1], 1] < end:
         return 0, 0
     return int(inside[0]), int(inside[-1])
 

@@ -113,10 +113,12 @@ class TokenClassification:
         """Return the tag of each first sub-word, (N,); -1 elsewhere."""
         tags = self._tag_indices(rows)
         starts = np.cumsum([0, *(len(row) for row in tags)])
-        flat = np.concatenate([np.asarray(row, dtype=np.int64) for row in tags])
+        flat = np.fromiter(itertools.chain.from_iterable(tags), dtype=np.int64)
         assert windows.words is not None, "words were asked for"
-        places = starts[:-1][windows.token_rows] + windows.words
-        return np.where(self.readable(windows), flat[np.clip(places, 0, len(flat) - 1)], -1)
+        tokens = np.flatnonzero(self.readable(windows))
+        targets = self.unknown_targets(windows)
+        targets[tokens] = flat[starts[:-1][windows.token_rows[tokens]] + windows.words[tokens]]
+        return targets
 
     def unknown_targets(self, windows: Windows) -> Int64:
         """Return -1 for each token."""

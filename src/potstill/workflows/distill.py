@@ -45,6 +45,7 @@ from potstill.report import Report
 from potstill.runtime.answering import task_of_folder
 from potstill.tasks.embedding import Embedding
 from potstill.tasks.kinds import ANSWERABLE
+from potstill.tasks.task import Task
 from potstill.train.automatic import settle
 from potstill.train.learnable import Learnable
 from potstill.train.progress import Listener, counting
@@ -57,6 +58,7 @@ from potstill.workflows.control import (
     write_cut,
 )
 from potstill.workflows.distill_recipe import SEARCH, DistillRecipe, learning_rates
+from potstill.workflows.foreign_teaching import GivenSources, prepare_lesson
 from potstill.workflows.student_run import (
     StudentRun,
     teachers_of,
@@ -79,6 +81,7 @@ class DistillInputs:
     train: object | None = None  # labelled rows
     dev: object | None = None  # None: carved from the training rows with the seed
     unlabelled: object | None = None  # texts for the teacher to speak of
+    given: GivenSources = field(default_factory=GivenSources)  # in place of teachers
     augmenter: str | Path | None = None  # model with a masked-LM head that makes more of them
     control: str | None = None  # None, "pretrained", "tuned", "cut": see workflows.control
     pretrained: str | Path | None = None  # what the teacher was tuned from, for the control
@@ -127,31 +130,13 @@ def _distill(
     listeners: tuple[Listener, ...],
 ) -> Report:
     precision = resolve_precision(recipe.precision, device, training=True)
-    folders = [open_model(name, allow_pickle=inputs.allow_pickle) for name in inputs.teachers]
-    for folder in folders:
-        require_task_head(folder)
-    if inputs.control not in (None, CUT_ALONE) and folders[0].task == Embedding.name:
-        raise InputError(
-            "a control learns from labels, and no label says where a vector lies",
-            where="--control",
-            cure="--control cut: the student before its first step",
-        )
-    task = task_of_folder(folders[0])
-    require_terms(usual_weights(recipe, task))
-    if recipe.width:
-        _require_narrowing(recipe, task.name, folders[0])
+    cast = _given_cast if inputs.given.is_asked_for else _own_cast
+    folders, teachers, task, sources = cast(inputs, recipe, device, listeners)
     start = None
     if inputs.control not in (None, CUT_ALONE):
         start = open_model(_start_of_control(inputs), allow_pickle=inputs.allow_pickle)
         require_same_shape(start, folders[0])
-    sources = TransferSources(
-        train=inputs.train,
-        dev=inputs.dev,
-        unlabelled=inputs.unlabelled,
-        columns=inputs.columns,
-        augment=_augmenting(inputs, recipe, device, listeners),
-    )
-    data = read_transfer_set(folders, sources, recipe)
+    data = read_transfer_set(folders, sources, recipe, task=task)
     recipe = settle(
         recipe,
         rows=data.row_count,
@@ -159,7 +144,6 @@ def _distill(
         texts_seen=_TEXTS_SEEN,
         rate_factor=_RATE_FACTOR,
     )
-    teachers = [model.to(device) for model in teachers_of(folders)]
     depth = teachers[0].config.layers
     layers, kept = _layers_asked(recipe, depth)
     run = StudentRun(
@@ -167,7 +151,7 @@ def _distill(
         folder=run_folder(out),
         data=data,
         teacher_folders=folders,
-        teachers=teachers,
+        teachers=[model.to(device) for model in teachers],
         kept=kept or (),
         config=student_config(
             teachers[0].config,
@@ -190,6 +174,95 @@ def _distill(
     if kept is None:
         require_enough_texts(data.texts)
     return _work(run, out, start, inputs.control or "")
+
+
+_Cast = tuple[list[ModelFolder], list[TaskModel], Task | None, TransferSources]
+
+
+def _own_cast(
+    inputs: DistillInputs,
+    recipe: DistillRecipe,
+    device: torch.device,
+    listeners: tuple[Listener, ...],
+) -> _Cast:
+    """Return the teachers that are run here."""
+    if not inputs.teachers:
+        raise InputError("there is no teacher", cure="name one with --teacher")
+    folders = [open_model(name, allow_pickle=inputs.allow_pickle) for name in inputs.teachers]
+    for folder in folders:
+        require_task_head(folder)
+    if inputs.control not in (None, CUT_ALONE) and folders[0].task == Embedding.name:
+        raise InputError(
+            "a control learns from labels, and no label says where a vector lies",
+            where="--control",
+            cure="--control cut: the student before its first step",
+        )
+    task = task_of_folder(folders[0])
+    require_terms(usual_weights(recipe, task))
+    if recipe.width:
+        _require_narrowing(recipe, task.name, folders[0])
+    return folders, teachers_of(folders), None, _sources(inputs, recipe, device, listeners)
+
+
+def _given_cast(
+    inputs: DistillInputs,
+    recipe: DistillRecipe,
+    device: torch.device,
+    listeners: tuple[Listener, ...],
+) -> _Cast:
+    """Return the model that learns from a teacher whose answers are given."""
+    _require_given(inputs, recipe)
+    assert inputs.given.student is not None, "checked before"
+    folder = open_model(inputs.given.student, allow_pickle=inputs.allow_pickle)
+    lesson = prepare_lesson(
+        inputs.given,
+        folder,
+        _sources(inputs, recipe, device, listeners),
+        max_length=min(recipe.max_length or folder.max_length, folder.config.max_length),
+        seed=recipe.seed,
+        device=device,
+        tell=counting(listeners, "teacher's answers"),
+    )
+    require_terms(usual_weights(recipe, lesson.task))
+    return [folder], [lesson.student], lesson.task, lesson.sources
+
+
+def _sources(
+    inputs: DistillInputs,
+    recipe: DistillRecipe,
+    device: torch.device,
+    listeners: tuple[Listener, ...],
+) -> TransferSources:
+    return TransferSources(
+        train=inputs.train,
+        dev=inputs.dev,
+        unlabelled=inputs.unlabelled,
+        columns=inputs.columns,
+        augment=_augmenting(inputs, recipe, device, listeners),
+    )
+
+
+def _require_given(inputs: DistillInputs, recipe: DistillRecipe) -> None:
+    """Check what cannot be had from a teacher that is not run here."""
+    if inputs.teachers or (inputs.given.foreign is not None and inputs.given.answers):
+        raise InputError(
+            "there are two kinds of teachers",
+            allowed="one of --teacher, --foreign-teacher and --teacher-answers",
+        )
+    if inputs.given.student is None:
+        raise InputError(
+            "it is not known which model shall learn",
+            cure="name a pre-trained one with --student",
+        )
+    if inputs.augmenter is not None and inputs.given.answers:
+        raise InputError("a file has no answers to rows that are made", where="--augment-with")
+    wants_states = any((recipe.hidden_cosine, recipe.hidden_mse, recipe.relations, recipe.width))
+    if wants_states or recipe.choose == SEARCH:
+        raise RecipeError(
+            "hidden states, relations, a width of its own and the search for layers need the "
+            "teacher's layers, and only its answers are given",
+            cure="leave them out, or name layers of the student's model with --keep",
+        )
 
 
 def _work(run: StudentRun, out: Path, start: ModelFolder | None, control: str) -> Report:
@@ -351,7 +424,8 @@ def _require_control(inputs: DistillInputs) -> None:
         raise InputError(
             "a control learns from labels, and there is no --train", cure="give --train"
         )
-    if inputs.control == "pretrained" and inputs.pretrained is None:
+    has_start = inputs.pretrained is not None or inputs.given.student is not None
+    if inputs.control == "pretrained" and not has_start:
         raise InputError(
             "the control starts from the model that the teacher was tuned from, and it is not "
             "known where that lies",
@@ -363,5 +437,6 @@ def _require_control(inputs: DistillInputs) -> None:
 def _start_of_control(inputs: DistillInputs) -> str | Path:
     if inputs.control == "tuned":
         return inputs.teachers[0]
-    assert inputs.pretrained is not None, "checked at the beginning"
-    return inputs.pretrained
+    start = inputs.pretrained or inputs.given.student
+    assert start is not None, "checked at the beginning"
+    return start

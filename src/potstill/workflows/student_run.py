@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
@@ -35,6 +34,7 @@ from potstill.distillation.signals import LiveTeacher, Teacher
 from potstill.distillation.stored_signals import SignalShape, StoredSignals, store_signals
 from potstill.distillation.student import cut_student
 from potstill.files import told_in_one_line
+from potstill.metrics.metric import point
 from potstill.models.loading import load_task_model, tensors_of
 from potstill.models.output_scale import answer_in_deviations, answer_in_numbers
 from potstill.models.precision import Precision
@@ -45,7 +45,6 @@ from potstill.runtime.torch_engine import TorchEngine
 from potstill.tasks.embedding import Embedding
 from potstill.tasks.regression import Regression
 from potstill.tasks.task import Task
-from potstill.text.ragged import RaggedBatch
 from potstill.train.answer_losses import AnswerLoss, VectorLoss, loss_of
 from potstill.train.checkpoints import CheckpointFolder
 from potstill.train.compact_words import only_words_of
@@ -55,11 +54,11 @@ from potstill.train.objective import Objective
 from potstill.train.progress import Listener, counting, log_to, named
 from potstill.train.world import World
 from potstill.workflows.dev_score import DevScore
+from potstill.workflows.given_answers import GivenTeacher
+from potstill.workflows.student_start import start_of
 from potstill.workflows.task_facts import task_facts
-from potstill.workflows.task_rows import learnable
 from potstill.workflows.transfer_set import TransferSet
 
-_EXACT_TEXTS = 64  # on which the embedding outputs are compared
 _TEXTS_TO_TELL = 20  # fewer cannot tell whether vectors have collapsed
 # Weights of soft targets and hard labels where the recipe leaves them open.
 _USUAL = {"regression": (0.5, 0.5), "question-answering": (0.75, 0.25), "embedding": (1.0, 0.0)}
@@ -72,8 +71,8 @@ class StudentRun:
     recipe: Any  # a DistillRecipe
     folder: Path  # state of the run
     data: TransferSet
-    teacher_folders: Sequence[ModelFolder]
-    teachers: Sequence[TaskModel]
+    teacher_folders: Sequence[ModelFolder]  # of a given teacher the model that is cut
+    teachers: Sequence[TaskModel]  # the first is cut
     kept: Kept
     config: EncoderConfig  # of the student
     layer_map: LayerMap
@@ -109,9 +108,16 @@ class StudentRun:
             return answer_in_deviations(model, center=task.center, scale=task.scale)
         return model
 
+    @property
+    def is_given(self) -> bool:
+        """Tell whether the teacher's answers are given; nothing is then known of its layers."""
+        return self.data.given is not None
+
     def untaught(self) -> TaskModel:
         """Return the student before its first step: layers taken out, made narrower if asked."""
         student = cut_student(self.teachers[0], self.config, self.kept)
+        if self.is_given:  # its head is new, so it learns deviations from the start
+            return student
         if self.recipe.width:
             student = narrow(student, self.recipe.width)
         return self.prepared(student)
@@ -149,7 +155,7 @@ class Trained:
 def train_student(run: StudentRun, out: Path, *, search: Sequence[Candidate]) -> Report:
     """Teach the student and write its bundle."""
     dev = dev_score(run)
-    start = _start(run)
+    start = {} if run.is_given else start_of(run)
     teacher = _teacher(run)
     trained = best_of_rates(
         run,
@@ -161,11 +167,11 @@ def train_student(run: StudentRun, out: Path, *, search: Sequence[Candidate]) ->
     )
     details = {
         "start": start,
-        "teacher_dev": dev.of(run.teachers[0], run.data.dev_texts),
+        "teacher_dev": _teacher_score(run, dev),
         "search": [candidate.to_json() for candidate in search],
         "signals": run.recipe.signals,
     }
-    if run.data.task.name == Embedding.name:
+    if run.data.task.name == Embedding.name and not run.is_given:
         details["vectors"] = _checked_vectors(run, trained.model, out).to_json()
     lineage = {"verb": "distill", "layers_kept": list(run.kept), **_origins(run)}
     return write_trained(run, trained, dev, out, lineage=lineage, details=details)
@@ -209,8 +215,25 @@ def dev_score(run: StudentRun) -> DevScore:
     )
     if score.gold is not None:
         return score
-    answers = score.answers(run.teachers[0], run.data.dev_texts)
-    return replace(score, gold=run.data.task.as_gold(answers))
+    return replace(score, gold=run.data.task.as_gold(_teachers_answers(run, score)))
+
+
+def _teachers_answers(run: StudentRun, dev: DevScore) -> Any:
+    """Return the teacher's answers to the dev rows."""
+    if run.data.given_dev is None:
+        return dev.answers(run.teachers[0], run.data.dev_texts)
+    return run.data.task.answers(
+        np.nan_to_num(run.data.given_dev), run.data.dev_windows, run.data.dev_rows
+    )
+
+
+def _teacher_score(run: StudentRun, dev: DevScore) -> float | None:
+    """Return the teacher's dev score; None where its answers to these rows were not given."""
+    if run.is_given and run.data.given_dev is None:
+        return None
+    answers, task = _teachers_answers(run, dev), run.data.task
+    metric = task.metric(dev.primary)
+    return point(metric, task.fitted(answers, dev.gold).statistics(metric, answers, dev.gold))
 
 
 def best_of_rates(
@@ -381,7 +404,11 @@ def _objective(run: StudentRun, rows: Learnable, teacher: Teacher) -> DistillObj
 
 
 def _teacher(run: StudentRun) -> Teacher:
-    """Return the source of signals: the teachers themselves, or what they said on disk."""
+    """Return the source of signals: the teachers, what they said on disk, or what was given."""
+    if run.data.given is not None:
+        is_whole = run.teachers[0].spec.answers_whole_texts
+        offsets = None if is_whole else run.data.texts.offsets
+        return GivenTeacher(run.data.given, offsets, run.device)
     states = needed_states(run.term_weights, run.layer_map, run.relation_layers)
     live = LiveTeacher(
         models=run.teachers,
@@ -419,60 +446,8 @@ class _SignalKey:
     states: tuple[int, ...]
 
 
-def _start(run: StudentRun) -> dict[str, Any]:
-    """Return what the student loses on dev before the first step, and how exact the cut is.
-
-    Losses are means over positions of the dev rows: hard_labels to the labels (null where there are
-    none), soft_targets to the teacher.
-    """
-    data, teacher = run.data, run.teachers[0]
-    student = run.untaught().to(run.device)
-    rows = learnable(
-        data.task, data.dev_rows, data.dev_windows, has_labels=data.dev_gold is not None
-    )
-    theirs, ours = (
-        torch.from_numpy(TorchEngine(model, precision=run.precision).run(rows.texts)["logits"])
-        for model in (teacher, student)
-    )
-    temperature, task = run.recipe.temperature, data.task
-    loss = replace(run.loss, similarity=0.0) if isinstance(run.loss, VectorLoss) else run.loss
-    return {
-        "teacher": {
-            "hard_labels": _mean(loss.labels(_as_trained(task, theirs), rows)),
-            "soft_targets": 0.0,
-        },
-        "student": {  # it is as it will be trained already
-            "hard_labels": _mean(loss.labels(ours, rows)),
-            "soft_targets": _mean(loss.soft(ours, theirs, rows, temperature=temperature)),
-        },
-        "embedding_difference": None
-        if run.recipe.width
-        else embedding_difference(teacher, student, rows.texts),
-    }
-
-
-def _as_trained(task: Task, outputs: torch.Tensor) -> torch.Tensor:
-    """Return outputs as a model in training would give them: numbers as deviations."""
-    return (outputs - task.center) / task.scale if isinstance(task, Regression) else outputs
-
-
-def embedding_difference(teacher: TaskModel, student: TaskModel, texts: RaggedBatch) -> float:
-    """Return the largest difference of the embedding outputs of some single texts, in fp32."""
-    some = texts.take(np.arange(min(_EXACT_TEXTS, len(texts))))
-
-    def embedded(model: TaskModel) -> NDArray[np.float32]:
-        output: NDArray[np.float32] = TorchEngine(model).run(some, ["state.0"])["state.0"]
-        return output
-
-    return float(np.abs(embedded(teacher) - embedded(student)).max())
-
-
 def _origins(run: StudentRun) -> dict[str, Any]:
     return {
         "teacher": ", ".join(folder.path.name for folder in run.teacher_folders),
         "teacher_fingerprint": fingerprint(run.teacher_folders[0].path),
     }
-
-
-def _mean(values: torch.Tensor) -> float | None:
-    return float(values.double().mean()) if len(values) else None

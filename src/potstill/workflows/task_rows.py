@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from potstill.data.columns import Columns, count_empty_texts
 from potstill.data.overlap import find_overlap
@@ -38,9 +40,15 @@ def train_and_dev(  # noqa: PLR0913 - what decides two sets of rows
     dev_share: float,
     seed: int,
     warnings: list[str],
+    attach: Callable[[Rows], Rows] | None = None,
 ) -> tuple[Rows, Rows]:
-    """Read training and dev rows; the latter are carved from the former where none are given."""
+    """Read training and dev rows; the latter are carved from the former where none are given.
+
+    What `attach` adds to the training rows, one value a row, goes with them to both sides.
+    """
     rows = reading.labelled(task, train, columns)
+    if attach is not None:
+        rows = attach(rows)
     if dev is None:
         rows, dev_rows = carved(task, rows, dev_share=dev_share, seed=seed, has_labels=True)
     else:
@@ -138,8 +146,10 @@ def warn_of_rows(task: Task, train: Rows, dev: Rows, warnings: list[str]) -> Non
         )
 
 
-def rows_hash(texts: Sequence[Windows], rows: Sequence[Rows]) -> str:
-    """Return the hash of tokens and of what is true: what of the rows decides a result."""
+def rows_hash(
+    texts: Sequence[Windows], rows: Sequence[Rows], given: NDArray[np.float32] | None = None
+) -> str:
+    """Return the hash of tokens, of what is true and of what a teacher has said already."""
     digest = hashlib.sha256()
     for windows in texts:
         batch = windows.texts
@@ -150,6 +160,8 @@ def rows_hash(texts: Sequence[Windows], rows: Sequence[Rows]) -> str:
         for name in _TRUTHS:
             if name in part:
                 digest.update(repr(part.column(name)).encode() + b"\1")
+    if given is not None:
+        digest.update(given.tobytes())
     return digest.hexdigest()
 
 

@@ -25,6 +25,12 @@ from potstill.text.ragged import RaggedBatch, concatenate
 from potstill.text.tokenizer import Tokenizer
 from potstill.text.windows import Windows
 from potstill.train.learnable import Learnable, joined
+from potstill.workflows.given_answers import (
+    COLUMN,
+    outputs_over,
+    with_answers,
+    without_silence,
+)
 from potstill.workflows.task_rows import (
     carved,
     has_labels,
@@ -36,6 +42,8 @@ from potstill.workflows.task_rows import (
 )
 
 Int64 = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Answers = Sequence[Any] | Floats  # one a row
 
 
 class RowSettings(Protocol):
@@ -67,6 +75,8 @@ class TransferSet:
     dev_windows: Windows
     dev_gold: Any | None  # None: no row has a label, so the teacher's answers are the measure
     has_pairs: bool  # rows have two segments
+    given: Floats | None = None  # outputs of a teacher that is not run here, of texts or tokens
+    given_dev: Floats | None = None  # the same of the dev texts
     sources: dict[str, object]  # for the lineage: which files, how many rows
     identity: str  # hash of tokens and labels
     warnings: list[str] = field(default_factory=list)
@@ -100,12 +110,25 @@ class TransferSources:
     unlabelled: object | None = None
     columns: Columns = field(default_factory=Columns)
     augment: Callable[[Rows], Rows] | None = None  # makes more rows without labels
+    train_answers: Answers | None = None  # a teacher's, of each training row
+    unlabelled_answers: Answers | None = None  # and of each row without a label
+    ask: Callable[[Rows], Answers] | None = None  # a foreign teacher
 
 
 def read_transfer_set(
-    folders: Sequence[ModelFolder], sources: TransferSources, recipe: RowSettings
+    folders: Sequence[ModelFolder],
+    sources: TransferSources,
+    recipe: RowSettings,
+    *,
+    task: Task | None = None,
 ) -> TransferSet:
     """Read and encode the rows of a distillation.
+
+    Args:
+        folders: the teachers; of a teacher that is not run here the model that becomes the student.
+        sources: where rows and, if no teacher is run, answers come from.
+        recipe: what decides the rows.
+        task: None: that of the first teacher.
 
     Raises:
         InputError: neither labelled nor unlabelled rows, or a teacher that answers no task.
@@ -117,7 +140,7 @@ def read_transfer_set(
             "there is nothing to learn from",
             allowed="--train with labelled rows, --unlabelled with texts, or both",
         )
-    task = _common_task(folders)
+    task = task or _common_task(folders)
     warnings = [warning for folder in folders for warning in folder.warnings()]
     labelled, free, dev_rows = _rows(task.name, sources, recipe, warnings)
     free = _without_dev_texts(_more(free, labelled, sources), labelled, dev_rows, warnings)
@@ -125,24 +148,23 @@ def read_transfer_set(
         task = Regression.from_rows(labelled)
     if labelled is not None and has_labels(dev_rows):
         warn_of_rows(task, labelled, dev_rows, warnings)
-    lengths = _lengths(folders[0], task, recipe)
-    tokenizers = [folder.tokenizer() for folder in folders]
     parts = [rows for rows in (labelled, free) if rows is not None and len(rows)]
-    windows = [windows_of(task, tokenizers[0], rows, lengths, warnings=warnings) for rows in parts]
-    dev_windows = windows_of(task, tokenizers[0], dev_rows, lengths, warnings=warnings)
+    if sources.ask is not None:
+        parts = [with_answers(rows, sources.ask(rows)) for rows in parts]
+        dev_rows = with_answers(dev_rows, sources.ask(dev_rows))
+    lengths = _lengths(folders[0], task, recipe)
+    tokenizer = folders[0].tokenizer()
+    windows = [windows_of(task, tokenizer, rows, lengths, warnings=warnings) for rows in parts]
+    dev_windows = windows_of(task, tokenizer, dev_rows, lengths, warnings=warnings)
+    rows, given = _learned(task, parts, windows, labelled)
     return TransferSet(
         task=task,
-        tokenizer=tokenizers[0],
+        tokenizer=tokenizer,
         lengths=lengths,
-        rows=joined(
-            [
-                learnable(task, rows, each, has_labels=rows is labelled)
-                for rows, each in zip(parts, windows, strict=True)
-            ]
-        ),
+        rows=rows,
         row_count=sum(map(len, parts)),
         teacher_texts=[
-            concatenate([each.texts for each in windows]),
+            rows.texts,
             *(
                 _others_texts(task, folders[0], other, parts, lengths, windows)
                 for other in folders[1:]
@@ -152,6 +174,8 @@ def read_transfer_set(
         dev_windows=dev_windows,
         dev_gold=task.gold(dev_rows) if has_labels(dev_rows) else None,
         has_pairs=any(each.texts.token_types is not None for each in windows),
+        given=given,
+        given_dev=_given(task, dev_rows, dev_windows),
         sources={
             "train": _name(labelled),
             "train_rows": len(labelled) if labelled is not None else 0,
@@ -159,9 +183,31 @@ def read_transfer_set(
             "unlabelled_rows": len(free) if free is not None else 0,
             "dev_rows": len(dev_rows),
         },
-        identity=rows_hash([*windows, dev_windows], [*parts, dev_rows]),
+        identity=rows_hash([*windows, dev_windows], [*parts, dev_rows], given),
         warnings=warnings,
     )
+
+
+def _learned(
+    task: Task, parts: Sequence[Rows], windows: Sequence[Windows], labelled: Rows | None
+) -> tuple[Learnable, Floats | None]:
+    """Return all rows as a training reads them, and a given teacher's outputs for them."""
+    rows = joined(
+        [
+            learnable(task, part, each, has_labels=place == 0 and labelled is not None)
+            for place, (part, each) in enumerate(zip(parts, windows, strict=True))
+        ]
+    )
+    given = [_given(task, part, each) for part, each in zip(parts, windows, strict=True)]
+    if given[0] is None:
+        return rows, None
+    return without_silence(rows, np.concatenate([each for each in given if each is not None]))
+
+
+def _given(task: Task, rows: Rows, windows: Windows) -> Floats | None:
+    if COLUMN not in rows:
+        return None
+    return outputs_over(rows, windows, classes=len(task.labels))
 
 
 def _more(free: Rows | None, labelled: Rows | None, sources: TransferSources) -> Rows | None:
@@ -248,6 +294,7 @@ def _rows(
     if sources.unlabelled is not None:
         free = reading.unlabelled(task, sources.unlabelled, columns)
         reading.require_texts(free, columns)
+        free = with_answers(free, sources.unlabelled_answers)
     if task == Embedding.name:
         return _rows_of_vectors(free, sources, recipe)
     share, seed = recipe.dev_share, recipe.seed
@@ -257,6 +304,7 @@ def _rows(
             dev_share=share,
             seed=seed,
             warnings=warnings,
+            attach=lambda rows: with_answers(rows, sources.train_answers),
         )
         return labelled, free, dev_rows
     assert free is not None, "checked before"
@@ -272,6 +320,7 @@ def _rows_of_vectors(
     """Return texts to align on and dev rows: nothing but a teacher says where a vector lies."""
     if free is None:
         free = reading.unlabelled(Embedding.name, sources.train, sources.columns)
+        free = with_answers(free, sources.train_answers)
     if sources.dev is not None:
         return None, free, reading.labelled(Embedding.name, sources.dev, sources.columns)
     free, dev_rows = carved(
