@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from facts import SHARED_DATA, store
 
+from potstill.metrics.metric import point
 from potstill.workflows.suite import Cell, SuiteOptions, stored_cells
-from potstill.workflows.suite_table import suite_table
+from potstill.workflows.suite_table import metric_of, suite_table
 
 
 def main() -> None:
@@ -25,20 +27,24 @@ def main() -> None:
 
 
 def told(cell: Cell) -> dict[str, Any]:
-    """Return how a cell was trained and what it answered; the texts stay where they are."""
+    """Return how a cell was trained and what its answers are worth; the texts stay where they are."""
     report = cell.report
+    found = point(metric_of(cell), np.asarray(cell.statistics))
     return {
         "task": cell.task,
         "kind": cell.kind,
         "seed": cell.seed,
         "key": cell.key,
-        "dev": report["metrics"][cell.primary]["value"],
-        "steps": report["steps"],
-        "train_tokens": report["train_tokens"],
+        "metric": cell.primary,
+        "value": round(found, 5),
+        "dev": {name: each["value"] for name, each in report.get("metrics", {}).items()},
+        "steps": report.get("steps"),
+        "train_tokens": report.get("train_tokens"),
         "learning_rates": report.get("learning_rates"),
-        "seconds": report["seconds"],
+        "layers_kept": report.get("layers_kept"),
+        "vectors": report.get("vectors"),
+        "seconds": report.get("seconds"),
         "notes": dict(cell.notes),
-        "answers": "".join(chr(ord("a") + label) for label in cell.predicted),
     }
 
 

@@ -44,6 +44,30 @@ class Embedding(OfWholeTexts):
     labels: tuple[str, ...] = ()
     metric_names = ("spearman", "pearson")
 
+    @classmethod
+    def from_rows(cls, rows: Rows) -> Embedding:
+        """Check that pairs have numbers to learn from.
+
+        Raises:
+            DataError: no second texts, no numbers, or all the same.
+        """
+        if "text_pair" not in rows or "label" not in rows:
+            raise DataError(
+                "vectors are fine-tuned on pairs with a number that says how alike they are",
+                where=rows.source,
+                allowed="the columns text, text_pair and label",
+                cure="to learn from a teacher instead, on texts alone: potstill distill",
+            )
+        if len(set(rows.column("label"))) < 2:
+            raise DataError("all numbers are the same", where=f"{rows.source}, field 'label'")
+        return cls()
+
+    def likeness(self, rows: Rows) -> NDArray[np.float32]:
+        """Return each pair's number, brought to 0 (the least of these rows) to 1, (B,)."""
+        numbers = self.gold(rows)
+        least, span = numbers.min(), float(np.ptp(numbers)) or 1.0
+        return np.asarray((numbers - least) / span, dtype=np.float32)
+
     def head(self, pooling: Pooling) -> HeadSpec:
         """Return how hidden states become a vector."""
         del pooling

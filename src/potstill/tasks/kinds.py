@@ -28,6 +28,7 @@ _FROM_ROWS: Mapping[str, Callable[[Rows], Task]] = {
     "token-classification": TokenClassification.from_rows,
     "question-answering": QuestionAnswering.from_rows,
     "ranking": Ranking.from_rows,
+    "embedding": Embedding.from_rows,
 }
 
 

@@ -246,10 +246,11 @@ class QuestionAnswering:
         without = metric.statistics(nothing, true)[:, 0]
         margins = np.array([answer.null_margin for answer in answers])
         order = np.argsort(margins, kind="stable")
-        # With the threshold after k answers, these k are given, all others are empty.
-        gains = np.cumsum((with_span - without)[order])
-        best = int(np.argmax(np.concatenate([[0.0], gains])))
         ends = margins[order]
+        # With the threshold after k answers, these k are given, all others are empty.
+        gains = np.concatenate([[0.0], np.cumsum((with_span - without)[order])])
+        can_stand = np.concatenate([[True], ends[1:] > ends[:-1], [True]])  # not amid equal ones
+        best = int(np.argmax(np.where(can_stand, gains, -np.inf)))
         low = ends[best - 1] if best else ends[0] - 2.0
         high = ends[best] if best < len(ends) else ends[-1] + 2.0
         if not np.isfinite(high):

@@ -96,7 +96,7 @@ def require_texts(rows: Rows, columns: Columns) -> None:
         return
     texts = rows.column("text")
     different = set(texts)
-    is_few = len(different) <= min(_MOST_UNLABELLED_LABELS, len(texts) // 4)
+    is_few = 0 < len(different) <= min(_MOST_UNLABELLED_LABELS, len(texts) // 4)
     if is_few and max(len(text.split()) for text in different) <= 2:
         raise DataError(
             f"column {columns.text!r} holds {len(different)} different values in "

@@ -18,7 +18,7 @@ from potstill.bundle.opening import open_model
 from potstill.bundle.write import BundleContent, write_bundle
 from potstill.data.columns import Columns
 from potstill.files import require_free, told_in_one_line
-from potstill.models.loading import load_with_new_head, tensors_of
+from potstill.models.loading import load_task_model, load_with_new_head, tensors_of
 from potstill.models.output_scale import answer_in_numbers
 from potstill.models.precision import resolve_precision
 from potstill.models.task_model import TaskModel
@@ -31,18 +31,22 @@ from potstill.recipe import (
 )
 from potstill.report import Measured, Report
 from potstill.tasks.classification import Classification
+from potstill.tasks.embedding import Embedding
 from potstill.tasks.kinds import ANSWERABLE, task_from_rows
 from potstill.tasks.regression import Regression
+from potstill.text.ragged import RaggedBatch
 from potstill.train.answer_losses import AnswerLoss, ClassLoss, loss_of
 from potstill.train.automatic import settle
 from potstill.train.checkpoints import CheckpointFolder
 from potstill.train.compact_words import only_words_of
 from potstill.train.label_objective import LabelObjective
 from potstill.train.loop import TrainingResult, train
+from potstill.train.objective import Objective
+from potstill.train.pair_objective import PairObjective
 from potstill.train.progress import Listener, log_to
 from potstill.train.world import World
 from potstill.workflows.dev_score import DevScore
-from potstill.workflows.task_facts import task_facts
+from potstill.workflows.task_facts import embedding_head, task_facts, vector_recipe_of
 from potstill.workflows.task_rows import (
     asked_lengths,
     joined_world,
@@ -56,7 +60,7 @@ from potstill.workflows.task_rows import (
     windows_of,
 )
 
-TASKS = tuple(name for name in ANSWERABLE if name != "embedding")
+TASKS = ANSWERABLE
 CLASS_WEIGHTS = ("none", "sqrt", "balanced")
 LOG_NAME = "log.jsonl"
 _TEXTS_SEEN = 30_000  # of all epochs together, where the recipe leaves epochs open
@@ -162,6 +166,8 @@ class _Finetuning:
             warnings=self.warnings,
         )
         self.task = task_from_rows(recipe.task, self.train_rows)
+        if isinstance(self.task, Embedding):
+            self.task = Embedding(embedding_head(self.folder))
         primary = recipe.primary or self.task.primary(has_gold=True)
         self.task.metric(primary)
         gold = self.task.gold(self.dev_rows)
@@ -197,7 +203,11 @@ class _Finetuning:
         """Train, keep the best, write the bundle."""
         pooling: Pooling = "mean" if self.recipe.pooling == "mean" else "first"
         head = self.task.head(pooling)
-        model = load_with_new_head(self.folder, head, seed=self.recipe.seed).to(self.device)
+        if self.folder.vector_map is not None and isinstance(self.task, Embedding):
+            model = load_task_model(self.folder)  # with the map that it has
+        else:
+            model = load_with_new_head(self.folder, head, seed=self.recipe.seed)
+        model = model.to(self.device)
         checkpoints = CheckpointFolder(run_folder(self.out))
         if self.world.is_main:
             with told_in_one_line(checkpoints.path):
@@ -208,7 +218,7 @@ class _Finetuning:
         with only_words_of(model, [self.rows.texts, dev_texts]) as renumber:
             result = train(
                 model,
-                LabelObjective(self.rows.with_texts(renumber(self.rows.texts)), self._loss()),
+                self._objective(renumber(self.rows.texts)),
                 self.recipe,
                 checkpoints=checkpoints,
                 recipe_hash=recipe_hash(
@@ -223,6 +233,11 @@ class _Finetuning:
                 world=self.world,
             )
         return self._finish(model, result, checkpoints.path)
+
+    def _objective(self, texts: RaggedBatch) -> Objective:
+        if isinstance(self.task, Embedding):
+            return PairObjective(texts, self.task.likeness(self.train_rows))
+        return LabelObjective(self.rows.with_texts(texts), self._loss())
 
     def _loss(self) -> AnswerLoss:
         if not isinstance(self.task, Classification):
@@ -249,6 +264,7 @@ class _Finetuning:
                 head=model.spec,
                 tensors=tensors_of(model),
                 tokenizer=self.tokenizer,
+                vectors=vector_recipe_of(self.folder, model.spec),
                 manifest=manifest,
                 hf_extras=self.folder.hf_config,
             )

@@ -30,6 +30,7 @@ from potstill.tasks.embedding import Embedding
 from potstill.tasks.kinds import task_from_rows, task_of_model
 from potstill.tasks.task import Task
 from potstill.tasks.token_classification import TokenClassification
+from potstill.workflows.task_facts import embedding_head
 from potstill.workflows.transfer_set import TransferSources
 
 Floats = NDArray[np.float32]
@@ -130,9 +131,7 @@ def _task(given: GivenSources, sources: TransferSources, foreign: ForeignModel |
 def _head(task: Task, folder: ModelFolder, width: int | None) -> HeadSpec:
     if not isinstance(task, Embedding):
         return task.head("first")
-    own = folder.answering_head
-    if own.kind != "embedding":
-        own = HeadSpec(kind="embedding", pooling="mean", normalize=True)
+    own = embedding_head(folder)
     is_other = width is not None and width != folder.config.hidden_size
     return replace(own, width=width if is_other else None)
 

@@ -11,10 +11,8 @@ import numpy as np
 import torch
 
 from potstill.architectures.config import EncoderConfig
-from potstill.architectures.heads import HeadSpec
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import Manifest, fingerprint
-from potstill.bundle.sentence_transformers import VectorRecipe
 from potstill.bundle.write import BundleContent, write_bundle
 from potstill.distillation.collapse import Likeness, likeness, require_not_collapsed
 from potstill.distillation.layer_map import LayerMap
@@ -56,7 +54,7 @@ from potstill.train.world import World
 from potstill.workflows.dev_score import DevScore
 from potstill.workflows.given_answers import GivenTeacher
 from potstill.workflows.student_start import start_of
-from potstill.workflows.task_facts import task_facts
+from potstill.workflows.task_facts import task_facts, vector_recipe_of
 from potstill.workflows.transfer_set import TransferSet
 
 _TEXTS_TO_TELL = 20  # fewer cannot tell whether vectors have collapsed
@@ -375,13 +373,6 @@ def teachers_of(folders: Sequence[ModelFolder]) -> list[TaskModel]:
     for model in models:
         model.requires_grad_(False)  # noqa: FBT003 - torch's own signature
     return models
-
-
-def vector_recipe_of(folder: ModelFolder, head: HeadSpec) -> VectorRecipe | None:
-    """Return how a student's vectors are declared: as its teacher's, with its own map."""
-    if head.kind != "embedding":
-        return None
-    return replace(folder.vectors or VectorRecipe(), width=head.width, unheeded=())
 
 
 def _fitted(run: StudentRun, dev: DevScore, model: TaskModel) -> Task:

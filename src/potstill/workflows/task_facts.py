@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from potstill.architectures.heads import HeadSpec
+from potstill.bundle.folder import ModelFolder
+from potstill.bundle.sentence_transformers import VectorRecipe
 from potstill.tasks.question_answering import QuestionAnswering
 from potstill.tasks.task import CUT, Lengths, Task
 
@@ -23,3 +26,24 @@ def task_facts(task: Task, head: HeadSpec, lengths: Lengths) -> dict[str, Any]:
         if isinstance(task, QuestionAnswering)
         else {},
     }
+
+
+def embedding_head(folder: ModelFolder) -> HeadSpec:
+    """Return how a model's hidden states become vectors; a bare encoder's mean is normed."""
+    own = folder.answering_head
+    if own.kind == "embedding":
+        return own
+    return HeadSpec(kind="embedding", pooling="mean", normalize=True)
+
+
+def vector_recipe_of(folder: ModelFolder, head: HeadSpec) -> VectorRecipe | None:
+    """Return how a model's vectors are declared: as those of its origin, with its own head."""
+    if head.kind != "embedding":
+        return None
+    return replace(
+        folder.vectors or VectorRecipe(),
+        pooling=head.pooling,
+        normalize=head.normalize,
+        width=head.width,
+        unheeded=(),
+    )
