@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def told(cell: Cell) -> dict[str, Any]:
-    """Return how a cell was trained and what its answers are worth; the texts stay where they are."""
+    """Return how a cell was trained and what its answers are worth; texts stay where they are."""
     report = cell.report
     found = point(metric_of(cell), np.asarray(cell.statistics))
     return {

@@ -190,6 +190,64 @@ def classification(result: Result) -> str:
     return table(header, rows) + "\n\n" + " ".join(lines)
 
 
+def tasks(result: Result) -> str:
+    rows = []
+    for row in result["table"]["rows"]:
+        kept, over = row["retention"], row["over_control"]
+        rows.append(
+            [
+                row["task"],
+                row["metric"],
+                f"{row['train_rows']:,}",
+                f"{row['test_rows']:,}",
+                str(len(row["seeds"])),
+                f"{row['majority']:.3f}",
+                f"{row['teacher']:.4f}",
+                f"{row['student']:.4f}",
+                f"{row['control']:.4f}",
+                f"{kept['value']:.1%} ({kept['low']:.1%} to {kept['high']:.1%})"
+                if row["is_solved"]
+                else "teacher does not solve this task",
+                f"{over['value']:+.4f} ({over['low']:+.4f} to {over['high']:+.4f})",
+                "yes" if row["half_width"] < 0.04 else f"no (±{row['half_width']:.1%})",
+            ]
+        )
+    header = [
+        *("task", "metric", "train rows", "test rows", "seeds", "trivial", "teacher", "student"),
+        *("control", "retention (95 %)", "student - control (95 %)", "can show 95 %"),
+    ]
+    told = result["table"]
+    lines = [
+        f"Mean retention over the tasks that the teacher solves: {told['mean_retention']:.1%}."
+    ]
+    if told["cells"] < told["of_cells"]:
+        lines.append(f"Partial: {told['cells']} of {told['of_cells']} cells are stored.")
+    return table(header, rows) + "\n\n" + " ".join(lines)
+
+
+def vectors(result: Result) -> str:
+    sides: dict[tuple[str, str], dict[tuple[str, int], float]] = {}
+    for row in result["rows"]:
+        kept = (row["form"], row["dimensions"])
+        value = row["metrics"]["ndcg@10"]["value"]
+        sides.setdefault((row["set"], row["side"]), {})[kept] = value
+    kinds = list(next(iter(sides.values())))
+    size_of = {(row["form"], row["dimensions"]): row["bytes"] for row in result["rows"]}
+    rows = [
+        [
+            form,
+            str(dimensions),
+            f"{size_of[form, dimensions]:,}",
+            *[f"{found[form, dimensions]:.3f}" for found in sides.values()],
+        ]
+        for form, dimensions in kinds
+    ]
+    bm25 = {row["set"]: row["bm25"]["ndcg@10"] for row in result["rows"]}
+    names = [f"{name}: {side}" for name, side in sides]
+    told = ", ".join(f"{name} {value:.3f}" for name, value in bm25.items())
+    return table(["form", "dimensions", "bytes", *names], rows) + f"\n\nBM25: {told}."
+
+
 def search(result: Result) -> str:
     rows = [
         [
@@ -236,6 +294,8 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "parity": parity,
     "compare_sizes": compare_sizes,
     "classification": classification,
+    "tasks": tasks,
+    "vectors": vectors,
     "search": search,
     "signals": signals,
 }

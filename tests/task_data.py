@@ -6,6 +6,8 @@ a model of a few layers finds it, and one that was not trained does not.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,22 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
 from potstill.architectures.heads import HeadSpec
 from potstill.bundle.manifest import Manifest
 from potstill.bundle.sentence_transformers import VectorRecipe
 from potstill.bundle.write import BundleContent, write_bundle
+from potstill.cli.main import run
+from potstill.measure import measuring
+from potstill.measure.subject import Subject
 from potstill.models import TaskModel
 from potstill.models.loading import tensors_of
 from potstill.text.tokenizer_files import load_tokenizer
-from tests.command_line import write_jsonl
+from tests.command_line import Said, write_jsonl
 from tests.tiny import WORDS, tiny_config, write_tiny_tokenizer
 
 Row = dict[str, Any]
 Rng = np.random.Generator
 
 PLAIN_WORDS = [word for word in WORDS if word.startswith("word")]
-_DECIDED = 0.3  # deviation of drawn weights: wide enough that answers differ from text to text
+_DECIDED = 0.1  # deviation of drawn weights: vectors differ, and a layer less does not undo them
 _CANDIDATES = 4  # documents of a query
 
 
@@ -42,6 +49,7 @@ class KindOfRows:
     labels: tuple[str, ...]
     hf_class: str  # of a BERT teacher
     suffix: str = ".jsonl"
+    asks: tuple[str, ...] = ()  # flags of its fine-tuning
 
 
 def multi_label_row(rng: Rng, number: int) -> Row:
@@ -66,7 +74,7 @@ def number_row(rng: Rng, number: int) -> Row:
 
 
 def entity_row(rng: Rng, number: int) -> Row:
-    """Return words of which some are works (one word) and persons (two words); every fifth: none."""
+    """Return words with a work (one word) and a person (two words); every fifth row has none."""
     parts = [[(word, "O")] for word in _plain(rng, 3, 7)]
     if number % 5:
         parts.insert(int(rng.integers(len(parts) + 1)), [("film", "B-WORK")])
@@ -125,7 +133,8 @@ KINDS: Mapping[str, KindOfRows] = {
     "regression": KindOfRows(
         task="regression",
         make=number_row,
-        primary="spearman",
+        primary="pearson",
+        asks=("--primary", "pearson"),
         labels=("score",),
         hf_class="BertForSequenceClassification",
     ),
@@ -230,3 +239,43 @@ def write_vector_model(
 
 def _plain(rng: Rng, low: int, high: int) -> list[str]:
     return [str(word) for word in rng.choice(PLAIN_WORDS, rng.integers(low, high + 1))]
+
+
+def asked(*arguments: object) -> Said:
+    """Run a command in this process where there is no test yet whose output is captured."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    threads = torch.get_num_threads()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = run([str(argument) for argument in arguments])
+    finally:
+        torch.set_num_threads(threads)
+    told = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return Said(status, *told)
+
+
+class MeasuredHere:
+    """A child of a comparison without its process: commands go through JSON all the same."""
+
+    def __init__(self, name: str, *, threads: int, complaints: Path) -> None:
+        del threads, complaints
+        self.name = name
+        self._subject = Subject()
+
+    def __enter__(self) -> MeasuredHere:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def ask(self, command: str, **details: Any) -> Any:
+        answer = self._subject.obey(command, json.loads(json.dumps(details)))
+        return json.loads(json.dumps(answer))
+
+
+def measure_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let comparisons start no process: what is compared is the matter, not how fast it is."""
+    monkeypatch.setattr(measuring, "Commanded", MeasuredHere)
+    monkeypatch.setattr(measuring, "busy_cores", lambda: 0.0)
+    for most in ("_MOST_ALONE", "_MOST_TOGETHER"):
+        monkeypatch.setattr(measuring, most, measuring._FEWEST_TEXTS)

@@ -26,7 +26,8 @@ from potstill.train import loop
 from potstill.train.progress import Listener, Meter, Progress
 from potstill.workflows import control as control_workflow
 from potstill.workflows import student_run
-from potstill.workflows.distill import DistillInputs, DistillRecipe, control_folder, distill
+from potstill.workflows.distill import DistillInputs, control_folder, distill
+from potstill.workflows.distill_recipe import DistillRecipe
 from tests.command_line import write_jsonl, write_rows
 from tests.distilling import write_encoder, write_teacher
 

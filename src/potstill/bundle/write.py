@@ -74,8 +74,10 @@ def write_bundle(target: Path, content: BundleContent) -> str:
         if content.tokenizer is not None:
             content.tokenizer.save(staging)
         if content.vectors is not None:
-            write_vector_recipe(staging, content.vectors, hidden_size=content.config.hidden_size)
-            if content.vectors.width:
+            limit = content.manifest.max_length or content.vectors.max_length
+            recipe = replace(content.vectors, max_length=limit)  # one cut for all who read it
+            write_vector_recipe(staging, recipe, hidden_size=content.config.hidden_size)
+            if recipe.width:
                 _write_vector_map(staging / DENSE_FOLDER, content)
         card = model_card(content.config, content.head, content.manifest)
         write_atomically(staging / "README.md", card.encode())

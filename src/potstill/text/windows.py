@@ -102,7 +102,8 @@ def cut_into_windows(
                 f"a window of {max_length} tokens has room for {max(room, 0)} of the long text, "
                 f"and two windows share {overlap}",
                 allowed="an overlap below the room",
-                cure=f"--max-length {max_length + overlap + 1 - room}, or a smaller overlap",
+                # Four times what is missing: the first text and the overlap may grow with it.
+                cure=f"--max-length {max_length + 4 * (overlap + 1 - room)}, or a smaller overlap",
             )
         lost[row] = (end - start) - len(before) - len(body) - len(after)
         for part in _steps(len(body), room, overlap):

@@ -294,7 +294,7 @@ class _Finetuning:
             "verb": "finetune",
             "model": self.folder.path.name,
             "model_fingerprint": fingerprint(self.folder.path),
-            "train": self.train_rows.source,
+            "train": Path(self.train_rows.source).name,  # not where it stands on this disk
             "train_rows": len(self.train_rows),
             "dev_rows": len(self.dev_rows),
             "recipe": recipe_hash(self.recipe),

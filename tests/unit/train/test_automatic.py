@@ -18,7 +18,7 @@ from potstill.train.answer_losses import ClassLoss
 from potstill.train.automatic import settle
 from potstill.train.label_objective import LabelObjective
 from potstill.train.learnable import Learnable
-from potstill.workflows.distill import DistillRecipe
+from potstill.workflows.distill_recipe import DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe, class_weights
 from tests.tiny import random_batch
 from tests.training import tiny_model
