@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from potstill.errors import Stopped
+from potstill.recipe import with_settings
+from potstill.tasks.reading import KINDS
 from potstill.train.progress import Progress
+from potstill.workflows.distill_recipe import DistillRecipe
+from potstill.workflows.finetune import FinetuneRecipe
 from potstill.workflows.suite import SuiteOptions, run_suite
+from potstill.workflows.suite_file import read_suite
 from potstill.workflows.suite_table import suite_table
 from tests.command_line import said, tree_of, write_rows
+from tests.conftest import REPOSITORY
 from tests.folders import write_tiny_model
 
 SUITE = """
@@ -186,3 +193,52 @@ def test_a_wrong_file_is_told_in_one_line(
     assert told.status == 2
     assert complaint in told.complaint
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["glue", "shared_data", "classification", "segments"])
+def test_the_recipes_that_come_with_potstill_are_sound(name: str) -> None:
+    suite = read_suite(REPOSITORY / "recipes" / f"{name}.toml")
+    for task in suite.tasks:
+        with_settings(FinetuneRecipe(), {**suite.teacher, **task.teacher})
+        with_settings(DistillRecipe(), {**suite.student, **task.student})
+        assert task.task in KINDS
+
+
+def test_glue_has_eight_tasks_with_its_own_metrics_and_never_chooses_on_what_it_reports() -> None:
+    suite = read_suite(REPOSITORY / "recipes" / "glue.toml")
+    metric_of = {task.name: task.primary for task in suite.tasks}
+    assert set(metric_of) == {"cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"}
+    assert metric_of["cola"] == "matthews"
+    assert metric_of["mrpc"] == "accuracy+f1:equivalent"
+    assert metric_of["qqp"] == "accuracy+f1:duplicate"
+    assert metric_of["stsb"] == "pearson+spearman"
+    for task in suite.tasks:
+        assert task.dev is None  # carved from train with the seed
+        assert task.train is not None
+        assert task.train.endswith(":train")
+        assert ":validation" in task.test
+    (mnli,) = [task for task in suite.tasks if task.name == "mnli"]
+    assert mnli.also_test == mnli.test.replace("_matched", "_mismatched")
+
+
+def test_two_test_sets_count_as_one_task_each_with_the_same_weight(
+    file: Path, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "other.jsonl", count=20, seed=9)
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_bytes((file.parent / f"{name}.jsonl").read_bytes())
+    suite = tmp_path / "suite.toml"
+    suite.write_text(
+        f'name = "two"\npretrained = "{file.parent / "model"}"\ncontrol = "none"\n'
+        "teacher = { epochs = 2 }\nstudent = { layers = 1, epochs = 2 }\n"
+        '[[task]]\nname = "both"\ntrain = "train.jsonl"\ntest = "test.jsonl"\n'
+        'also_test = "other.jsonl"\n'
+    )
+    cells = run_suite(suite, options(tmp_path / "runs"))
+    (row,) = suite_table(suite, options(tmp_path / "runs")).rows
+    statistics = np.asarray(cells[0].statistics)
+    assert statistics.shape == (80, 4)
+    expected = [statistics[:60, 0].mean(), statistics[60:, 2].mean()]
+    assert row.teacher == pytest.approx(np.mean(expected))
+    suite.write_text(suite.read_text() + 'primary = "macro_f1"\n')
+    run_suite(suite, options(tmp_path / "runs"))  # sums over rows too

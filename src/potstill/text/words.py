@@ -57,5 +57,4 @@ def _is_abbreviation(text: str, start: int, end: int) -> bool:
     """Tell whether a full stop at the end belongs to the word: "U.N.", "J."."""
     if text[end - 1] != ".":
         return False
-    body = text[start : end - 1]
-    return "." in body or (len(body) == 1 and body.isalpha())
+    return all(len(part) == 1 and part.isalpha() for part in text[start : end - 1].split("."))

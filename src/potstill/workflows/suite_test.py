@@ -12,7 +12,9 @@ import numpy as np
 from potstill.data.columns import Columns
 from potstill.data.retrieval import Retrieval, read_retrieval
 from potstill.data.rows import Rows
+from potstill.errors import RecipeError
 from potstill.metrics.mean_of import of_parts
+from potstill.metrics.metric import CountMetric
 from potstill.recipe import require_choice
 from potstill.runtime.model import load
 from potstill.tasks import reading
@@ -84,8 +86,18 @@ def require_metric(task: SuiteTask, test: TestSet) -> None:
     """
     if test.retrieval is not None:
         require_choice("primary", task.primary or USUAL_METRIC, METRICS)
-    elif task.primary and test.rows is not None and task.task != Embedding.name:
-        task_from_rows(task.task, test.rows).metric(task.primary)
+        return
+    assert test.rows is not None, "a test set has rows or is one of retrieval"
+    if task.task == Embedding.name:
+        return
+    posed = task_from_rows(task.task, test.rows)
+    metric = posed.metric(task.primary or posed.primary(has_gold=True))
+    if test.second_part is not None and isinstance(metric, CountMetric):
+        raise RecipeError(
+            f"{metric.name} cannot be averaged over two test sets",
+            where=f"task {task.name}, also_test",
+            allowed="a metric that is a sum over rows, such as accuracy",
+        )
 
 
 def judge_model(
