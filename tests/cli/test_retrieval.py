@@ -108,7 +108,8 @@ student = { layers = 1, epochs = 40, learning_rates = "3e-3", precision = "fp32"
     suite.write_text(
         f'name = "vectors"\npretrained = "{ground / "teacher"}"\n'
         f'[[task]]\nname = "own"\ntest = "set"\n{common}'
-        f'[[task]]\nname = "asymmetric"\ntest = "set"\nindex = "teacher"\ngrades = "binary"\n{common}'
+        '[[task]]\nname = "asymmetric"\ntest = "set"\nindex = "teacher"\ngrades = "binary"\n'
+        f"{common}"
     )
     options = SuiteOptions(out=tmp_path / "runs", data=ground, threads=1)
     cells = run_suite(suite, options)

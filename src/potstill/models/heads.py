@@ -51,8 +51,7 @@ class PooledClassifier(nn.Module):
 
     def forward(self, pooled_BD: Tensor, noise: Noise | None) -> Tensor:
         """Return logits: (B, D) -> (B, C)."""
-        logits: Tensor = self.output(dropped(pooled_BD, self.dropout, noise))
-        return logits
+        return last_layer(self.output, dropped(pooled_BD, self.dropout, noise))
 
 
 class DenseClassifier(nn.Module):
@@ -78,8 +77,7 @@ class DenseClassifier(nn.Module):
         if self.drops_input:
             pooled_BD = dropped(pooled_BD, self.dropout, noise)
         dense_BD = self.activation(self.dense(pooled_BD))
-        logits: Tensor = self.output(dropped(dense_BD, self.dropout, noise))
-        return logits
+        return last_layer(self.output, dropped(dense_BD, self.dropout, noise))
 
 
 class VectorHead(nn.Module):
@@ -141,6 +139,19 @@ class TiedDecoder(nn.Module):
     def forward(self, hidden_ND: Tensor) -> Tensor:
         """Return (N, D) -> (N, V)."""
         return linear(hidden_ND, self._words[0].weight, self.bias)
+
+
+def last_layer(layer: nn.Linear, features_BD: Tensor) -> Tensor:
+    """Return the outputs of a classifier, (B, D) -> (B, C); a single one is computed in fp32.
+
+    Classes are compared with each other, and bf16 leaves their order; a number stands for itself,
+    and bf16 would leave it three digits.
+    """
+    if layer.out_features > 1:
+        logits: Tensor = layer(features_BD)
+        return logits
+    with torch.autocast(features_BD.device.type, enabled=False):
+        return linear(features_BD.float(), layer.weight.float(), layer.bias.float())
 
 
 def pooled(encoder: Encoder, output: EncoderOutput, layout: TextLayout, spec: HeadSpec) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,9 +147,18 @@ def load_torch_engine(
         torch.set_num_threads(threads)
     chosen_device = resolve_device(device)
     chosen_precision = resolve_precision(precision, chosen_device)
-    model = load_task_model(folder).to(chosen_device, DTYPES[chosen_precision])
+    model = load_task_model(folder)
+    head: Any = model.head
+    numbers = copy.deepcopy(head.output) if _answers_numbers(model) else None
+    model = model.to(chosen_device, DTYPES[chosen_precision])
+    if numbers is not None:  # the layer that holds mean and spread stays as it was stored
+        head.output = numbers.to(chosen_device)
     model.requires_grad_(False)  # noqa: FBT003 - torch's own signature
     return TorchEngine(model, precision=chosen_precision)
+
+
+def _answers_numbers(model: TaskModel) -> bool:
+    return model.spec.kind == "classification" and len(model.spec.labels) == 1
 
 
 def _in_callers_order(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from potstill.metrics.bootstrap import Interval, interval
+from potstill.metrics.mean_of import SIGN
 from potstill.metrics.metric import point
 from potstill.metrics.per_class import ClassScores
 from potstill.tasks.task import Task
@@ -75,6 +76,13 @@ def evaluate_answers(
         per_class=breakdown,
         warnings=_warnings(rows, breakdown, task.name),
     )
+
+
+def is_metric_of_rows(task: Task, name: str | None) -> bool:
+    """Tell whether a bundle's metric, which was chosen on dev rows, is one of labelled rows."""
+    if name is None:
+        return False
+    return ":" in name or all(part in task.metric_names for part in name.split(SIGN))
 
 
 def _warnings(rows: int, breakdown: Sequence[ClassScores], task: str) -> list[str]:

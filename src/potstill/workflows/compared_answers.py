@@ -21,7 +21,7 @@ from potstill.metrics.metric import Metric
 from potstill.metrics.retention import gain_retained, is_above, retention
 from potstill.runtime.answering import lengths_of_folder, task_of_folder
 from potstill.tasks import reading
-from potstill.tasks.evaluation import Evaluation, evaluate_answers
+from potstill.tasks.evaluation import Evaluation, evaluate_answers, is_metric_of_rows
 from potstill.tasks.flips import Flips, find_flips
 from potstill.tasks.kinds import ANSWERABLE
 from potstill.tasks.task import Task
@@ -116,8 +116,8 @@ def read_proof(
         _require_own_order(orders)
     task = tasks[baseline]
     told = first.manifest.primary if first.manifest else None
-    is_known = told is not None and (told in task.metric_names or ":" in told)
-    chosen = primary or (told if is_known else None) or task.primary(has_gold=True)
+    own = told if is_metric_of_rows(task, told) else None
+    chosen = primary or own or task.primary(has_gold=True)
     metric = task.metric(chosen)
     rows = reading.labelled(task.name, test, columns)
     if first.task == "classification":  # one order of labels for all

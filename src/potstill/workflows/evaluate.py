@@ -13,8 +13,7 @@ from potstill.runtime.model import Model, load
 from potstill.search.vector_forms import FORMS
 from potstill.tasks import reading
 from potstill.tasks.embedding import Embedding
-from potstill.tasks.evaluation import Evaluation, evaluate_answers
-from potstill.tasks.task import Task
+from potstill.tasks.evaluation import Evaluation, evaluate_answers, is_metric_of_rows
 from potstill.workflows.retrieval import METRICS, USUAL_METRIC, StoredAs, judge_retrieval
 from potstill.workflows.task_rows import text_warnings
 
@@ -75,7 +74,7 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
     gold = task.gold(rows)
     manifest = loaded.folder.manifest
     primary = options.primary or (manifest.primary if manifest else None)
-    if options.primary is None and not _is_metric(task, primary):
+    if options.primary is None and not is_metric_of_rows(task, primary):
         primary = task.primary(has_gold=True)
     assert primary is not None, "every task has a metric"
     task.metric(primary)
@@ -134,8 +133,3 @@ def _evaluate_retrieval(
         warnings=[],
         precision=loaded.engine.precision,
     )
-
-
-def _is_metric(task: Task, name: str | None) -> bool:
-    """Tell whether a bundle's metric, chosen on dev rows, is one of rows with labels."""
-    return name is not None and name in {*task.metric_names, name if ":" in name else ""}
