@@ -11,6 +11,7 @@
     ├── RunError                    1    500   the work itself failed while running
     │   ├── OutOfMemory             1    503
     │   ├── Diverged                1    500   a loss that is not finite
+    │   ├── Collapsed               1    500   a student that gives all texts one vector
     │   └── StorageError            1    507   the disk is full or went away
     ├── GateNotMet                  3    412   a gate or floor was not met
     └── Stopped                   130    503   stopped by a signal; the run can be resumed

@@ -109,7 +109,7 @@ TEACHERS: Cases = {
             *distilling(write_teacher(ground.path / "number", labels=("stars",)), ground.out),
             *("--train", ground.rows),
         ],
-        ["number: the teacher is of task regression", "a model with a classification head"],
+        ["rows.jsonl, line 1, field 'label': 'praise' is not a number", "a finite number"],
     ),
     "no such teacher": (
         lambda ground: [*distilling("no/such/model", ground.out), "--train", ground.rows],

@@ -478,7 +478,7 @@ def test_an_item_that_is_not_a_string_is_told_with_its_place(ground: Ground, ite
     [
         ({"epoch": 3}, "did you mean epochs?"),
         ({"epochs": "three"}, "epochs is 'three'"),
-        ({"tags_column": "t"}, "there is no setting 'tags_column'"),
+        ({"answers_column": "t"}, "there is no setting 'answers_column'"),
         ({"threads": 0}, "threads is 0"),
         ({"text_column": "body"}, "no column 'body'"),
     ],

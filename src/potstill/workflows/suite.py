@@ -253,9 +253,10 @@ class _Runner:
         return {**told, "bundle": out.name}
 
     def _teacher_recipe(self, task: SuiteTask, seed: int) -> FinetuneRecipe:
+        if task.task == EMBEDDING:  # it is not tuned, whatever it is judged by
+            return FinetuneRecipe()
         settings = {**self.suite.teacher, **task.teacher, "primary": task.primary, "seed": seed}
-        if task.task != EMBEDDING:
-            settings["task"] = task.task
+        settings["task"] = task.task
         return with_settings(FinetuneRecipe(), settings, where=f"task {task.name}, teacher")
 
     def _student_recipe(self, task: SuiteTask, seed: int) -> DistillRecipe:
