@@ -25,6 +25,8 @@ PIECES = [
         "Zürich",
         '"',
         "'",
+        "'s",
+        "\u2019S",
     ),
     *("\t", "\n", "\u00a0", "\u2003", "\u3000", " ", "\x1f", "\x85"),
     *(
@@ -83,6 +85,13 @@ def test_words_do_not_depend_on_what_stands_behind_a_blank(one: str, other: str)
         ("(U.N.),", ["(", "U.N.", ")", ","]),
         ("up 3.5 %, don't", ["up", "3.5", "%", ",", "don't"]),
         ('"Yes," he said.', ['"', "Yes", ",", '"', "he", "said", "."]),
+        ("Japan's U.N.'s", ["Japan", "'s", "U.N.", "'s"]),
+        (
+            "Ann\u2019s 'Bonn's', they're",
+            ["Ann", "\u2019s", "'", "Bonn", "'s", "'", ",", "they", "'re"],
+        ),
+        ("Japan 's 's-Graveland O'Neal", ["Japan", "'s", "'s-Graveland", "O'Neal"]),
+        ("'t 'so 'S.", ["'", "t", "'", "so", "'S", "."]),
         ("...", [".", ".", "."]),
         (". .", [".", "."]),
         ("7. then", ["7", ".", "then"]),
