@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
+from potstill.data.in_memory import Frame
 from potstill.data.rows import Rows
 from potstill.errors import DataError, InputError
 from potstill.runtime.engine import Engine
@@ -72,13 +73,13 @@ def answer_rows(
     return Answered(task.answers(outputs, windows, rows), windows)
 
 
-def rows_of_inputs(task: str, inputs: Sequence[Any]) -> Rows:
+def rows_of_inputs(task: str, inputs: Iterable[Any]) -> Rows:
     """Turn what a caller hands to `predict` into unlabelled rows of the task.
 
     Args:
         task: the kind.
-        inputs: texts; pairs of texts; of entities also lists of words; of questions pairs or dicts
-            of question and context; or dicts with our columns.
+        inputs: an iterable of texts; pairs of texts; of entities also lists of words; of questions
+            pairs or dicts of question and context; or dicts with our columns.
 
     Raises:
         DataError: something else, with its place in the list.
@@ -86,12 +87,30 @@ def rows_of_inputs(task: str, inputs: Sequence[Any]) -> Rows:
     from potstill.data.columns import Columns
     from potstill.tasks.reading import unlabelled
 
+    records = [_record(task, given, place) for place, given in enumerate(_listed(inputs))]
+    if not records:
+        return Rows({name: [] for name in _columns_of(task)}, "list")
+    return unlabelled(task, records, Columns())
+
+
+def _listed(inputs: Any) -> list[Any]:
+    """Return the inputs one by one; what gives its columns' names when it is iterated is refused.
+
+    Raises:
+        DataError: one input instead of several, or a table.
+    """
     if isinstance(inputs, str):
         raise DataError("texts is one string", allowed="a list of strings", cure="[text]")
-    if not len(inputs):
-        return Rows({name: [] for name in _columns_of(task)}, "list")
-    records = [_record(task, given, place) for place, given in enumerate(inputs)]
-    return unlabelled(task, records, Columns())
+    is_table = isinstance(inputs, Mapping | Frame)
+    if is_table or not isinstance(inputs, Iterable):
+        raise DataError(
+            f"the inputs are a {type(inputs).__name__}",
+            allowed="a list of texts, of pairs, or of dicts",
+            cure='frame["text"].tolist(), or frame.to_dict("records")'
+            if isinstance(inputs, Frame)
+            else "put it into a list",
+        )
+    return list(inputs)
 
 
 def inputs_of_rows(rows: Rows) -> list[Any]:

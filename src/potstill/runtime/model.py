@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class Model:
         """Return how long texts may be, and what becomes of longer ones."""
         return lengths_of_folder(self.folder, self.answered_task, max_length=self.max_length)
 
-    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+    def predict(self, inputs: Iterable[Any]) -> list[dict[str, Any]]:
         """Answer each input by the model's task.
 
         Args:
@@ -93,9 +93,9 @@ class Model:
                 their contexts, or dicts with our columns; see `rows_of_inputs`.
 
         Returns:
-            For classes `{"label", "score", "scores", "truncated"}`, for entities `{"entities"}`,
-            for questions `{"answer", "score", "start", "end"}`, for numbers and ranking
-            `{"score"}`, for vectors `{"embedding"}`.
+            For classes `{"label", "score", "scores", "truncated"}`, for many labels `{"labels"}`
+            beside these, for entities `{"entities"}`, for questions `{"answer", "score", "start",
+            "end"}`, for numbers and ranking `{"score"}`, for vectors `{"embedding"}`.
 
         Raises:
             InputError: the model has no head, or one of a task that cannot be answered here.

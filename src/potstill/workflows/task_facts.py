@@ -15,11 +15,13 @@ from potstill.tasks.task import CUT, Lengths, Task
 def task_facts(task: Task, head: HeadSpec, lengths: Lengths) -> dict[str, Any]:
     """Return the fields of a `Manifest` that tell the task, its thresholds and its windows."""
     has_windows = lengths.long_texts != CUT
+    # "cut" is said where the kind's own way is another: what is not said is read that way.
+    is_said = has_windows or task.long_texts != CUT
     return {
         "task": task.name,
         "pooling": head.pooling,
         "max_length": lengths.max_length,
-        "long_texts": lengths.long_texts if has_windows else None,
+        "long_texts": lengths.long_texts if is_said else None,
         "overlap": lengths.shared_tokens if has_windows else None,
         "thresholds": task.thresholds,
         "settings": {"may_be_empty": task.may_be_empty}

@@ -77,12 +77,38 @@ def test_a_bare_encoder_cannot_predict_and_says_what_to_do(tmp_path: Path) -> No
         model.predict(TEXTS)
 
 
-@pytest.mark.parametrize(("texts", "message"), [("one string", "list of strings"), ([1], "item 0")])
+def test_texts_may_come_from_any_iterable(classifier: potstill.Model) -> None:
+    expected = classifier.predict(TEXTS)
+    for texts in (iter(TEXTS), tuple(TEXTS), np.array(TEXTS), (text for text in TEXTS)):
+        assert classifier.predict(texts) == expected
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("one string", "list of strings"),
+        ([1], "item 0"),
+        ({"text": "a film"}, "the inputs are a dict.*into a list"),
+        (None, "the inputs are a NoneType"),
+        (7, "the inputs are a int"),
+        (b"a film", "item 0"),
+    ],
+)
 def test_what_is_no_list_of_texts_is_refused(
     classifier: potstill.Model, texts: object, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
         classifier.predict(texts)
+
+
+def test_a_frame_is_refused_since_it_would_give_the_names_of_its_columns(
+    classifier: potstill.Model,
+) -> None:
+    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    frame = pandas.DataFrame({"text": TEXTS})
+    with pytest.raises(DataError, match=r"a DataFrame.*to_dict"):
+        classifier.predict(frame)
+    assert classifier.predict(frame["text"]) == classifier.predict(TEXTS)
 
 
 def test_unknown_engines_and_outputs_name_the_known_ones(
