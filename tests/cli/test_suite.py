@@ -14,7 +14,7 @@ from potstill.tasks.reading import KINDS
 from potstill.train.progress import Progress
 from potstill.workflows.distill_recipe import DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe
-from potstill.workflows.suite import SuiteOptions, run_suite
+from potstill.workflows.suite import SuiteOptions, asked_cells, run_suite
 from potstill.workflows.suite_file import read_suite
 from potstill.workflows.suite_table import suite_table
 from tests.command_line import said, tree_of, write_rows
@@ -114,6 +114,17 @@ def test_later_seeds_take_the_learning_rates_that_the_first_chose(done: Path) ->
         first, tried = rates(kind, 0)
         assert tried == 2
         assert rates(kind, 1) == (first, 1)
+
+
+def test_a_suite_without_controls_tells_all_of_its_seeds(file: Path, tmp_path: Path) -> None:
+    bare = file.with_name("no-control.toml")
+    bare.write_text(file.read_text().replace("seeds = [0, 1]", 'seeds = [0, 1]\ncontrol = "none"'))
+    cells = run_suite(bare, options(tmp_path, only=("praise",)))
+    table = suite_table(bare, options(tmp_path, only=("praise",)))
+    assert table.rows[0].seeds == [0, 1]
+    assert not table.is_partial
+    keys = asked_cells(bare, options(tmp_path, only=("praise",)))
+    assert keys == {(cell.task, cell.kind, cell.seed): cell.key for cell in cells}
 
 
 def test_the_table_tells_every_task_the_worst_first(file: Path, done: Path) -> None:

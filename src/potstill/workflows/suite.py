@@ -43,7 +43,6 @@ from potstill.workflows.suite_test import (
 )
 
 PACKAGED = "packaged"
-KINDS = ("teacher", "student", "control")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +103,23 @@ def stored_cells(path: Path, options: SuiteOptions) -> tuple[list[Cell], int]:
     runner = _Runner(suite, options, options.data or path.parent)
     tasks = _chosen(suite, options.only)
     cells = [cell for task in tasks for cell in runner.stored_of(task)]
-    kinds = len(KINDS) - (suite.control == "none")
+    kinds = 2 if suite.control == "none" else 3
     return cells, sum(kinds * len(suite.seeds_of(task)) for task in tasks)
+
+
+def asked_cells(path: Path, options: SuiteOptions) -> dict[tuple[str, str, int], str]:
+    """Return the key of each cell that is asked for by task, kind and seed.
+
+    Later seeds of a task are known only where its first student is stored: it chose their rates.
+    """
+    suite = read_suite(path)
+    runner = _Runner(suite, options, options.data or path.parent)
+    return {
+        (task.name, kind, seed): key
+        for task in _chosen(suite, options.only)
+        for seed, keys in runner.keys_of(task)
+        for kind, key in keys.items()
+    }
 
 
 class _Runner:
@@ -144,16 +158,23 @@ class _Runner:
 
     def stored_of(self, task: SuiteTask) -> Iterator[Cell]:
         """Return the cells of a task that are there."""
-        first: Cell | None = None
-        for seed in self.suite.seeds_of(task):
-            keys = {"teacher": self._teacher_key(task, seed)}
-            keys["student"] = keys["control"] = self._student_key(task, seed, first)
-            for kind in KINDS:
-                cell = self._read(task, kind, seed, keys[kind])
+        for seed, keys in self.keys_of(task):
+            for kind, key in keys.items():
+                cell = self._read(task, kind, seed, key)
                 if cell is None:
                     return
-                first = first or (cell if kind == "student" else None)
                 yield cell
+
+    def keys_of(self, task: SuiteTask) -> Iterator[tuple[int, dict[str, str]]]:
+        """Return each seed with the keys of its cells, as far as they are known."""
+        first: Cell | None = None
+        for seed in self.suite.seeds_of(task):
+            key = self._student_key(task, seed, first)
+            keys = {"teacher": self._teacher_key(task, seed), "student": key}
+            yield seed, keys if self.suite.control == "none" else {**keys, "control": key}
+            first = first or self._read(task, "student", seed, key)
+            if first is None:
+                return
 
     def _cell(
         self,
