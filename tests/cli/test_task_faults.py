@@ -16,6 +16,7 @@ from tests.task_data import (
     Row,
     candidate_row,
     entity_row,
+    likeness_row,
     multi_label_row,
     number_row,
     question_row,
@@ -97,6 +98,10 @@ def candidates(ground: Ground, *more: Row) -> Path:
 
 def labelled(ground: Ground, *more: Row) -> Path:
     return ground.wrote("train.jsonl", *rows_of(multi_label_row, COUNT), *more)
+
+
+def paired(ground: Ground, name: str) -> Path:
+    return ground.wrote(name, *rows_of(likeness_row, COUNT))
 
 
 LAST = f"train.jsonl, line {COUNT + 1}, "
@@ -307,6 +312,27 @@ ANSWERING: Cases = {
     ),
 }
 TEACHING: Cases = {
+    "pairs, to be judged by texts alone": (
+        lambda on: on.tuning("regression", numbers(on), "--dev", paired(on, "dev.jsonl")),
+        ["train.jsonl: there is no second text, but there is one in ", "dev.jsonl; to mend it: "],
+    ),
+    "texts alone beside pairs": (
+        lambda on: distilling(
+            on.model("regression"),
+            on.out,
+            *(
+                "--train",
+                paired(on, "train.jsonl"),
+                "--unlabelled",
+                on.wrote("t.jsonl", *numbered()),
+            ),
+        ),
+        ["t.jsonl: there is no second text, but there is one in ", "train.jsonl; to mend it: "],
+    ),
+    "a second text that is named and not there": (
+        lambda on: on.tuning("regression", numbers(on), "--text-pair-column", "sentence2"),
+        ["train.jsonl: there is no column 'sentence2'", "--text-pair-column NAME"],
+    ),
     "a control that no label can teach": (
         lambda on: [
             *distilling(on.model("vectors"), on.out, "--train", labelled(on)),

@@ -39,13 +39,14 @@ def select_columns(
 
     Texts are strings, labels of kind "class" strings too (1, 1.0 and "1" are one class), of kind
     "number" floats, tokens and tags lists of strings of one length. An optional column without any
-    value counts as absent.
+    value counts as absent; one that the user has named must be there.
 
     Raises:
         DataError: a required column is absent, or a value is wrong; file, line, field are named.
     """
     check_of = CHECKS | {"label": LABEL_CHECKS[label_kind]}
-    for name in required:
+    asked = [name for name in optional if getattr(columns, name) != getattr(Columns(), name)]
+    for name in (*required, *asked):
         _require(rows, columns, name)
     present = [name for name in optional if _has_values(rows, getattr(columns, name))]
     selected = {

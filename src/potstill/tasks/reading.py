@@ -104,3 +104,19 @@ def require_texts(rows: Rows, columns: Columns) -> None:
             where=rows.source,
             cure="name the column of texts with --text-column",
         )
+
+
+def require_one_form(train: Rows, other: Rows) -> None:
+    """Check that all rows of a run are pairs, or none.
+
+    Raises:
+        DataError: a model would learn from pairs and be judged by single texts, or the reverse.
+    """
+    if ("text_pair" in train) == ("text_pair" in other):
+        return
+    alone, paired = (other, train) if "text_pair" in train else (train, other)
+    raise DataError(
+        f"there is no second text, but there is one in {paired.source}",
+        where=alone.source,
+        cure="give both files the column that --text-pair-column names (text_pair), or neither",
+    )

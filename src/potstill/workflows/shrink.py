@@ -380,6 +380,7 @@ class _Shrinking:
         columns, task = self.inputs.columns, self.task
         train = reading.labelled(task, self.inputs.train, columns)
         test = reading.labelled(task, self.inputs.test, columns)
+        reading.require_one_form(train, test)
         if not self.is_tuned_first:
             require_task_head(self.folder)
             posed = task_of_folder(self.folder)

@@ -53,6 +53,7 @@ def train_and_dev(  # noqa: PLR0913 - what decides two sets of rows
         rows, dev_rows = carved(task, rows, dev_share=dev_share, seed=seed, has_labels=True)
     else:
         dev_rows = reading.labelled(task, dev, columns)
+        reading.require_one_form(rows, dev_rows)
     rows, told = reading.for_training(task, rows)
     warnings.extend(told)
     return rows, dev_rows

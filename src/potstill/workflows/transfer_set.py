@@ -306,10 +306,14 @@ def _rows(
             warnings=warnings,
             attach=lambda rows: with_answers(rows, sources.train_answers),
         )
+        if free is not None:
+            reading.require_one_form(labelled, free)
         return labelled, free, dev_rows
     assert free is not None, "checked before"
     if sources.dev is not None:
-        return None, free, reading.labelled(task, sources.dev, columns)
+        dev_rows = reading.labelled(task, sources.dev, columns)
+        reading.require_one_form(free, dev_rows)
+        return None, free, dev_rows
     free, dev_rows = carved(task, free, dev_share=share, seed=seed, has_labels=False)
     return None, free, dev_rows
 
