@@ -118,13 +118,18 @@ def test_later_seeds_take_the_learning_rates_that_the_first_chose(done: Path) ->
 
 def test_a_suite_without_controls_tells_all_of_its_seeds(file: Path, tmp_path: Path) -> None:
     bare = file.with_name("no-control.toml")
-    bare.write_text(file.read_text().replace("seeds = [0, 1]", 'seeds = [0, 1]\ncontrol = "none"'))
-    cells = run_suite(bare, options(tmp_path, only=("praise",)))
-    table = suite_table(bare, options(tmp_path, only=("praise",)))
-    assert table.rows[0].seeds == [0, 1]
+    suite = file.read_text().replace("seeds = [0, 1]", 'seeds = [0, 1]\ncontrol = "none"')
+    praise = suite[suite.index("[[task]]") : suite.index('[[task]]\nname = "blame"')]
+    again = praise.replace('"praise"', '"praise again"') + "student = { epochs = 2 }\n"
+    bare.write_text(f"{suite}\n{again}")
+    how = options(tmp_path, only=("praise", "praise again"))
+    cells = run_suite(bare, how)
+    table = suite_table(bare, how)
+    assert [row.seeds for row in table.rows] == [[0, 1], [0, 1]]
     assert not table.is_partial
-    keys = asked_cells(bare, options(tmp_path, only=("praise",)))
-    assert keys == {(cell.task, cell.kind, cell.seed): cell.key for cell in cells}
+    assert asked_cells(bare, how) == {(cell.task, cell.kind, cell.seed): cell.key for cell in cells}
+    teachers = {each.name for each in (tmp_path / "bundles").glob("*-teacher-*") if each.is_dir()}
+    assert len(teachers) == 2, "tasks that ask for the same teacher share it"
 
 
 def test_the_table_tells_every_task_the_worst_first(file: Path, done: Path) -> None:

@@ -376,8 +376,11 @@ class _Runner:
         return str(path)
 
     def _bundle(self, task: SuiteTask, kind: str, seed: int, key: str) -> Path:
-        # One embedding student serves all the sets that it is judged on.
+        # One embedding student serves all the sets that it is judged on, and one teacher all tasks
+        # and suites that ask for the same.
         name = EMBEDDING if task.task == EMBEDDING else task.name
+        if kind == "teacher":
+            name = task.task
         return self.options.out / "bundles" / f"{name}-{seed}-{kind}-{key}"
 
     def _stored(self, task: SuiteTask, kind: str, seed: int, key: str) -> Path:
