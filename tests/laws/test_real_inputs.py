@@ -78,7 +78,7 @@ def tokenizer(minilm: Path) -> Tokenizer:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """About a thousand texts, and as many questions, hostile ones among them."""
+    """A thousand texts and more, and as many questions, hostile ones among them."""
 
     texts: list[str]
     questions: list[str]
@@ -87,8 +87,8 @@ class Inputs:
 @pytest.fixture(scope="module")
 def inputs(shared_data: Path) -> Inputs:
     real = [
-        *_column(shared_data / "unlabelled" / "tweets.jsonl", "text", 400),
-        *_column(shared_data / "sms_spam" / "train.jsonl", "text", 300),
+        *_column(shared_data / "unlabelled" / "tweets.jsonl", "text", 450),
+        *_column(shared_data / "sms_spam" / "train.jsonl", "text", 350),
         *_column(shared_data / "unlabelled" / "news.jsonl", "text", 200),
     ]
     reviews = _column(shared_data / "imdb" / "train.jsonl", "text", 60)
@@ -98,7 +98,7 @@ def inputs(shared_data: Path) -> Inputs:
         f"{one} {other}" for one, other in zip(real, itertools.cycle(HOSTILE[:24]), strict=False)
     ]
     texts = [*HOSTILE, *real[:450], *mixed[450:], *reviews[:3], *long]
-    assert len(texts) > 900
+    assert len(texts) > 1_000
     questions = _column(shared_data / "unlabelled" / "questions.jsonl", "text", 300)
     asked = itertools.cycle([*HOSTILE[:30], *questions])
     return Inputs(texts, [next(asked) for _ in texts])

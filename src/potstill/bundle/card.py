@@ -11,6 +11,9 @@ from potstill.bundle.manifest import Manifest
 
 _PIPELINE_TAGS = {
     "classification": "text-classification",
+    "multi-label": "text-classification",
+    "regression": "text-classification",
+    "ranking": "text-ranking",
     "token-classification": "token-classification",
     "question-answering": "question-answering",
     "masked-lm": "fill-mask",
@@ -32,8 +35,13 @@ def model_card(config: EncoderConfig, head: HeadSpec, manifest: Manifest) -> str
         f"| parameters | {count_parameters(config, head):,} |",
         f"| longest text | {manifest.max_length or config.max_length} tokens |",
     ]
+    if manifest.long_texts is not None:
+        facts.append(f"| longer texts | {_how_longer_ones_are_read(manifest)} |")
     if head.labels:
         facts.append(f"| labels | {', '.join(head.labels)} |")
+    if manifest.thresholds:  # who loads the folder with another library has to apply them
+        levels = [f"{name} {level:.4g}" for name, level in manifest.thresholds.items()]
+        facts.append(f"| thresholds, chosen on dev rows | {', '.join(levels)} |")
     sections = [
         "\n".join(header),
         "# A potstill model",
@@ -43,6 +51,12 @@ def model_card(config: EncoderConfig, head: HeadSpec, manifest: Manifest) -> str
         *_notes("Measurements", manifest.measurements),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _how_longer_ones_are_read(manifest: Manifest) -> str:
+    if not manifest.overlap:
+        return "cut"
+    return f"read in windows that share {manifest.overlap} tokens"
 
 
 def _how_to_load(config: EncoderConfig, head: HeadSpec) -> str:

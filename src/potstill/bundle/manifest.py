@@ -91,6 +91,13 @@ def read_manifest(folder: Path) -> Manifest | None:
                 where=str(path),
                 cure="copy the bundle again",
             )
+    for name, level in known.get("thresholds", {}).items():
+        if type(level) not in (int, float):
+            raise ModelError(
+                f"the threshold of {name!r} is of type {type(level).__name__}",
+                where=str(path),
+                allowed="a number",
+            )
     return Manifest(**known)
 
 

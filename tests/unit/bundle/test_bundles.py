@@ -230,6 +230,13 @@ def test_a_manifest_of_another_schema_is_refused(bundle: Path, version: Any) -> 
         open_folder(bundle)
 
 
+@pytest.mark.parametrize("level", ["0.5", None, True, [0.5]])
+def test_a_threshold_that_is_no_number_is_refused(bundle: Path, level: object) -> None:
+    change(bundle / "potstill.json", thresholds={"a": level})
+    with pytest.raises(ModelError, match=r"potstill\.json: the threshold of 'a' is of type"):
+        read_manifest(bundle)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
