@@ -49,6 +49,11 @@ class TrainingRecipe:
     precision: str = "auto"  # auto, fp32, bf16
     checkpoint_every_s: float = 60.0  # stretched to 50 times the last one's cost; 0: every step
 
+    @property
+    def step_tokens(self) -> int:
+        """Return the real tokens of an optimizer step; 0: a step is counted in rows."""
+        return 0
+
     def __post_init__(self) -> None:
         """Refuse what cannot be run, with the setting's name."""
         for name in ("epochs", "learning_rate"):

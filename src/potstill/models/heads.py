@@ -124,8 +124,13 @@ class MaskedLMHead(nn.Module):
     def forward(self, hidden_ND: Tensor, noise: Noise | None) -> Tensor:
         """Return logits: (N, D) -> (N, V). Hand in only the positions that are needed."""
         del noise
-        logits: Tensor = self.decoder(self.norm(self.activation(self.transform(hidden_ND))))
+        logits: Tensor = self.decoder(self.features(hidden_ND))
         return logits
+
+    def features(self, hidden_ND: Tensor) -> Tensor:
+        """Return what the word table is multiplied with, (N, D) -> (N, D)."""
+        features: Tensor = self.norm(self.activation(self.transform(hidden_ND)))
+        return features
 
 
 class TiedDecoder(nn.Module):
@@ -138,7 +143,12 @@ class TiedDecoder(nn.Module):
 
     def forward(self, hidden_ND: Tensor) -> Tensor:
         """Return (N, D) -> (N, V)."""
-        return linear(hidden_ND, self._words[0].weight, self.bias)
+        return linear(hidden_ND, self.weight, self.bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """Return the word table, (V, D)."""
+        return self._words[0].weight
 
 
 def last_layer(layer: nn.Linear, features_BD: Tensor) -> Tensor:

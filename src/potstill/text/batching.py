@@ -6,7 +6,7 @@ Pure functions of lengths; nothing here sees a token. Legend: B texts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,63 @@ def plan_epoch(
         full = sizes.size // rows_per_step
         steps = [steps[index] for index in rng.permutation(full)] + steps[full:]
     return [_micro_batches(rows, sizes, max_batch_tokens) for rows in steps]
+
+
+class StepsByTokens(Sequence[Step]):
+    """The steps of one pass; a step's micro-batches are found when it is asked for.
+
+    A corpus has millions of rows, and to sort them all at once would stop the run for minutes.
+    """
+
+    def __init__(
+        self, lengths: NDArray[np.int64], order: Indices, ends: Indices, max_batch_tokens: int
+    ) -> None:
+        self.lengths, self.order, self.ends = lengths, order, ends
+        self.max_batch_tokens = max_batch_tokens
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, step: int) -> Step: ...
+    @overload
+    def __getitem__(self, step: slice) -> Sequence[Step]: ...
+    def __getitem__(self, step: int | slice) -> Step | Sequence[Step]:
+        """Return the micro-batches of a step."""
+        if isinstance(step, slice):
+            return [self[each] for each in range(*step.indices(len(self)))]
+        start = self.ends[step - 1] if step else 0
+        rows = self.order[start : self.ends[step]]
+        return _micro_batches(rows, self.lengths, self.max_batch_tokens)
+
+
+def plan_epoch_by_tokens(
+    lengths: NDArray[np.integer],
+    *,
+    step_tokens: int,
+    max_batch_tokens: int,
+    rng: np.random.Generator,
+) -> StepsByTokens:
+    """Deal all rows once, at random, into steps of about `step_tokens` real tokens.
+
+    In the random order, step s takes the rows whose last token is one of its `step_tokens`. So a
+    step misses its budget by less than one row, none is empty, and there are always as many.
+
+    Args:
+        lengths: tokens of each row, none longer than a step.
+        step_tokens: real tokens of a step.
+        max_batch_tokens: real tokens of a micro-batch; a longer text goes alone.
+        rng: decides the order; the same state gives the same plan.
+    """
+    assert step_tokens >= 1, "a step without a token: this is a bug"
+    assert int(max(lengths, default=0)) <= step_tokens, "a row longer than a step: this is a bug"
+    sizes = np.asarray(lengths, dtype=np.int64)
+    order = rng.permutation(sizes.size)
+    sums = np.cumsum(sizes[order])
+    count = -(-int(sizes.sum()) // step_tokens)
+    ends = np.searchsorted(sums, step_tokens * np.arange(1, count + 1), side="right")
+    return StepsByTokens(sizes, order, ends, max_batch_tokens)
 
 
 def cut_by_sum(lengths: NDArray[np.integer], budget: int) -> list[int]:

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
+from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import RobertaProcessing
 
@@ -24,6 +27,7 @@ __all__ = ["Encoded", "Tokenizer", "set_prefix_space"]
 # Above this, tokenizer_config.json means "no limit": transformers writes 1e30.
 _NO_LIMIT = 1_000_000
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
+_BLANKS = "ĠĊĉ▁"  # blank, line end and tab as byte-level vocabularies write them; SentencePiece's
 
 
 class Tokenizer:
@@ -174,6 +178,22 @@ class Tokenizer:
         named = {self._id_of(name) for name in self._special_tokens}
         added = self._backend.get_added_tokens_decoder()
         return tuple(sorted(named | {index for index, token in added.items() if token.special}))
+
+    def continues_word(self) -> NDArray[np.bool_]:
+        """Return which tokens go on with the word before them, (V,).
+
+        WordPiece marks them with "##"; other kinds mark the beginnings of words instead, and what
+        is no letter or digit (a comma) belongs to no word there.
+        """
+        continues = np.zeros(self.vocabulary_size, dtype=bool)
+        is_wordpiece = isinstance(self._backend.model, WordPiece)
+        for token, index in self._backend.get_vocab(with_added_tokens=False).items():
+            if is_wordpiece:
+                continues[index] = token.startswith("##")
+            else:
+                continues[index] = token[:1].isalnum() and token[0] not in _BLANKS
+        continues[list(self.special_ids)] = False
+        return continues
 
     @property
     def max_length(self) -> int | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.recipe import TrainingRecipe
-from potstill.text.batching import Step, plan_epoch
+from potstill.text.batching import Step, plan_epoch, plan_epoch_by_tokens
 
 
 @dataclass(slots=True)
@@ -19,7 +20,7 @@ class Schedule:
     recipe: TrainingRecipe
     lengths: NDArray[np.integer]
     _epoch: int = field(default=-1, init=False)
-    _steps: list[Step] = field(default_factory=list, init=False)
+    _steps: Sequence[Step] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         """Hold that what a verb finds by itself was found."""
@@ -29,6 +30,8 @@ class Schedule:
     @property
     def steps_per_epoch(self) -> int:
         """Return the optimizer steps of one pass over the rows."""
+        if self.recipe.step_tokens:
+            return math.ceil(int(self.lengths.sum(dtype=np.int64)) / self.recipe.step_tokens)
         return math.ceil(len(self.lengths) / self.recipe.rows_per_step)
 
     @property
@@ -40,15 +43,25 @@ class Schedule:
         """Return the row indices of each micro-batch of a step (counted from 0)."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._steps = plan_epoch(
-                self.lengths,
-                rows_per_step=self.recipe.rows_per_step,
-                max_batch_tokens=self.recipe.batch_tokens,
-                length_pools=self.recipe.length_pools,
-                rng=np.random.default_rng([self.recipe.seed, epoch]),
-            )
+            self._steps = self._plan(np.random.default_rng([self.recipe.seed, epoch]))
             self._epoch = epoch
         return self._steps[step_of_epoch]
+
+    def _plan(self, rng: np.random.Generator) -> Sequence[Step]:
+        if self.recipe.step_tokens:
+            return plan_epoch_by_tokens(
+                self.lengths,
+                step_tokens=self.recipe.step_tokens,
+                max_batch_tokens=self.recipe.batch_tokens,
+                rng=rng,
+            )
+        return plan_epoch(
+            self.lengths,
+            rows_per_step=self.recipe.rows_per_step,
+            max_batch_tokens=self.recipe.batch_tokens,
+            length_pools=self.recipe.length_pools,
+            rng=rng,
+        )
 
     def learning_rate(self, step: int) -> float:
         """Return the rate of a step: up in a line over the warm-up, then down in a line to 0."""

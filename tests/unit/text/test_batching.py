@@ -14,6 +14,7 @@ from potstill.text.batching import (
     cut_by_sum,
     padding_share,
     plan_epoch,
+    plan_epoch_by_tokens,
     restore_order,
 )
 
@@ -156,3 +157,28 @@ def largest_part(parts) -> int:
 
 def length_spread(lengths, steps) -> float:
     return float(np.mean([np.ptp(lengths[flat([step])]) for step in steps]))
+
+
+@given(lengths_of_texts, st.integers(60, 300), budgets, st.integers(0, 9))
+def test_steps_by_tokens_hold_every_row_once_and_miss_their_budget_by_less_than_a_row(
+    lengths, step_tokens, max_tokens, seed
+):
+    plan = plan_epoch_by_tokens(
+        lengths,
+        step_tokens=step_tokens,
+        max_batch_tokens=max_tokens,
+        rng=np.random.default_rng(seed),
+    )
+    steps = [np.concatenate(step) for step in plan]
+    assert sorted(itertools.chain.from_iterable(steps)) == list(range(len(lengths)))
+    assert len(plan) == -(-int(lengths.sum()) // step_tokens)
+    total = 0
+    for number, rows in enumerate(steps, start=1):
+        assert len(rows)
+        total += int(lengths[rows].sum())
+        longest = int(lengths.max())
+        assert total <= number * step_tokens
+        assert number == len(steps) or total > number * step_tokens - longest
+    for batch in itertools.chain.from_iterable(plan):
+        assert len(batch) == 1 or lengths[batch].sum() <= max_tokens
+    assert len(plan[1:]) == max(len(plan) - 1, 0)

@@ -1,0 +1,129 @@
+"""Laws of the losses over the vocabulary: in chunks as at once, values and gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from potstill.errors import ShapeError
+from potstill.losses.hard_labels import hard_label_loss
+from potstill.losses.soft_targets import soft_target_loss
+from potstill.losses.vocabulary import NO_TARGET, Decoder, vocabulary_losses
+
+V, D, E = 50, 8, 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """Random features and tables; some positions have a target."""
+
+    student: tuple[Tensor, Tensor, Tensor]
+    teacher: Decoder
+    targets: Tensor
+
+    def leaves(self) -> list[Tensor]:
+        return [each.clone().requires_grad_() for each in self.student]
+
+
+def case(seed: int, positions: int) -> Case:
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw)
+
+    targets = torch.randint(0, V, (positions,), generator=draw)
+    targets[torch.rand(positions, generator=draw) < 0.4] = NO_TARGET
+    student = normal(positions, D), normal(V, D), normal(V)
+    return Case(student, Decoder(normal(positions, E), normal(V, E), normal(V)), targets)
+
+
+def plain(
+    leaves: list[Tensor], found: Case, temperature: float, *, has_teacher: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the sums with all logits at once."""
+    features, words, bias = leaves
+    logits = features @ words.T + bias
+    known = found.targets != NO_TARGET
+    hard = hard_label_loss(logits[known], found.targets[known]).sum()
+    if not has_teacher:
+        return logits.sum() * 0.0, hard
+    theirs = found.teacher.features_PD @ found.teacher.words_VD.T + found.teacher.bias_V
+    return soft_target_loss(logits, theirs, temperature=temperature).sum(), hard
+
+
+@given(
+    seed=st.integers(0, 99),
+    positions=st.integers(1, 20),
+    chunk=st.integers(1, 25),
+    temperature=st.sampled_from([1.0, 2.0, 4.0]),
+    has_teacher=st.booleans(),
+)
+def test_in_chunks_as_at_once(seed, positions, chunk, temperature, has_teacher) -> None:
+    found = case(seed, positions)
+    ours, theirs = found.leaves(), found.leaves()
+    soft, hard = vocabulary_losses(
+        Decoder(*ours),
+        found.targets,
+        found.teacher if has_teacher else None,
+        temperature=temperature,
+        chunk=chunk,
+    )
+    expected = plain(theirs, found, temperature, has_teacher=has_teacher)
+    torch.testing.assert_close((soft, hard), expected, rtol=1e-5, atol=1e-4)
+    (0.3 * soft + 0.7 * hard).backward()
+    (0.3 * expected[0] + 0.7 * expected[1]).backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_equal_distributions_cost_nothing() -> None:
+    found = case(1, 10)
+    student = Decoder(*found.student)
+    soft, _ = vocabulary_losses(student, found.targets, student, temperature=2.0)
+    assert soft.item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_gradients_are_right_by_finite_differences() -> None:
+    found = case(2, 5)
+    leaves = [each.double().requires_grad_() for each in found.student]
+
+    def both(features: Tensor, words: Tensor, bias: Tensor) -> Tensor:
+        soft, hard = vocabulary_losses(
+            Decoder(features, words, bias), found.targets, found.teacher, temperature=2.0, chunk=2
+        )
+        return soft + 2 * hard
+
+    # Sums are kept in fp32, so the step is large and the tolerance wide.
+    assert torch.autograd.gradcheck(both, leaves, eps=1e-2, atol=5e-2, rtol=2e-2)
+
+
+def test_products_run_in_the_dtype_of_autocast() -> None:
+    found = case(3, 16)
+    leaves = found.leaves()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        soft, hard = vocabulary_losses(Decoder(*leaves), found.targets, found.teacher)
+    exact = plain(found.leaves(), found, 1.0, has_teacher=True)
+    assert soft.dtype == hard.dtype == torch.float32
+    assert soft.item() != exact[0].item()
+    torch.testing.assert_close((soft, hard), exact, rtol=2e-2, atol=1e-1)
+    (soft + hard).backward()
+    assert all(leaf.grad is not None and leaf.grad.dtype == torch.float32 for leaf in leaves)
+
+
+def test_nothing_is_kept_where_nothing_is_trained() -> None:
+    found = case(4, 6)
+    soft, hard = vocabulary_losses(Decoder(*found.student), found.targets, found.teacher)
+    assert not soft.requires_grad
+    assert not hard.requires_grad
+
+
+def test_other_vocabularies_are_refused() -> None:
+    found = case(5, 6)
+    other = Decoder(torch.zeros(6, E), torch.zeros(V + 1, E), torch.zeros(V + 1))
+    with pytest.raises(ShapeError, match="one vocabulary"):
+        vocabulary_losses(Decoder(*found.student), found.targets, other)
