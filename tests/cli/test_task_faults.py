@@ -104,6 +104,13 @@ def paired(ground: Ground, name: str) -> Path:
     return ground.wrote(name, *rows_of(likeness_row, COUNT))
 
 
+def irrelevant(ground: Ground) -> Path:
+    """Write candidates of which none is relevant."""
+    return ground.wrote(
+        "dev.jsonl", *[{**row, "label": 0} for row in rows_of(candidate_row, COUNT)]
+    )
+
+
 LAST = f"train.jsonl, line {COUNT + 1}, "
 TRAINING: Cases = {
     "tags of IOB1": (
@@ -250,6 +257,17 @@ ANSWERING: Cases = {
         judged("multi-label", lambda on: labelled(on, {"text": "a", "label": ["dull"]})),
         [LAST + "field 'label': label 'dull' is none of the model's; allowed: blame, praise"],
     ),
+    "queries without a relevant document": (
+        judged("ranking", irrelevant),
+        ["dev.jsonl: ndcg@10 has no value on these rows", "some query with a relevant document"],
+    ),
+    "no question of the kind that the metric judges": (
+        lambda on: [
+            *("evaluate", on.model("answers"), "--primary", "no_answer_f1"),
+            *("--test", write_squad(on.path / "train.json", lost_answers())),
+        ],
+        ["train.json: no_answer_f1 has no value on these rows"],
+    ),
     "an unknown tag": (
         judged("tags", lambda on: on.tagged("a film", "O B-DRUG")),
         ["line 2, field 'tags': tag 'B-DRUG' is none of the model's; allowed: O, B-PER"],
@@ -312,6 +330,20 @@ ANSWERING: Cases = {
     ),
 }
 TEACHING: Cases = {
+    "queries to choose by without a relevant document": (
+        lambda on: on.tuning("ranking", candidates(on), "--dev", irrelevant(on)),
+        ["dev.jsonl: ndcg@10 has no value on these rows"],
+    ),
+    "a student of ranking that nothing can choose": (
+        lambda on: distilling(
+            on.model("ranking"), on.out, "--train", candidates(on), "--dev", irrelevant(on)
+        ),
+        ["dev.jsonl: ndcg@10 has no value on these rows"],
+    ),
+    "models of ranking on rows that tell nothing": (
+        lambda on: ["compare", on.model("ranking"), "--test", irrelevant(on)],
+        ["dev.jsonl: ndcg@10 has no value on these rows"],
+    ),
     "pairs, to be judged by texts alone": (
         lambda on: on.tuning("regression", numbers(on), "--dev", paired(on, "dev.jsonl")),
         ["train.jsonl: there is no second text, but there is one in ", "dev.jsonl; to mend it: "],
@@ -399,7 +431,7 @@ def test_wrong_input_is_told_in_one_line_and_nothing_is_written(
 
 
 def test_no_two_cases_have_one_name() -> None:
-    assert len(ALL) == len(TRAINING) + len(ANSWERING) + len(TEACHING) == 43
+    assert len(ALL) == len(TRAINING) + len(ANSWERING) + len(TEACHING) == 51
 
 
 def test_answers_that_stand_nowhere_are_told_and_left_out(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from potstill.errors import DataError
 from potstill.metrics.bootstrap import Interval, interval
 from potstill.metrics.mean_of import SIGN
 from potstill.metrics.metric import point
@@ -76,6 +77,24 @@ def evaluate_answers(
         per_class=breakdown,
         warnings=_warnings(rows, breakdown, task.name),
     )
+
+
+def require_value(task: Task, primary: str, gold: Any, *, source: str) -> None:
+    """Check that rows can be judged by a metric: nothing can be chosen by a score that is nan.
+
+    Raises:
+        DataError: they cannot, such as queries without a relevant document.
+        RecipeError: `primary` is no metric.
+    """
+    metric = task.metric(primary)
+    trivial, _ = task.trivial(gold)
+    if math.isnan(point(metric, task.statistics(metric, trivial, gold))):
+        raise DataError(
+            f"{primary} has no value on these rows, since none of them counts for it",
+            where=source,
+            allowed="of a ranking some query with a relevant document; of has_answer_ and "
+            "no_answer_ metrics some question of that kind",
+        )
 
 
 def is_metric_of_rows(task: Task, name: str | None) -> bool:

@@ -21,7 +21,12 @@ from potstill.metrics.metric import Metric
 from potstill.metrics.retention import gain_retained, is_above, retention
 from potstill.runtime.answering import lengths_of_folder, task_of_folder
 from potstill.tasks import reading
-from potstill.tasks.evaluation import Evaluation, evaluate_answers, is_metric_of_rows
+from potstill.tasks.evaluation import (
+    Evaluation,
+    evaluate_answers,
+    is_metric_of_rows,
+    require_value,
+)
 from potstill.tasks.flips import Flips, find_flips
 from potstill.tasks.kinds import ANSWERABLE
 from potstill.tasks.task import Task
@@ -122,11 +127,13 @@ def read_proof(
     rows = reading.labelled(task.name, test, columns)
     if first.task == "classification":  # one order of labels for all
         tasks = dict.fromkeys(tasks, task)
+    gold = task.gold(rows)
+    require_value(task, chosen, gold, source=rows.source)
     return Proof(
         rows=rows,
         tasks=tasks,
         folders=folders,
-        gold=task.gold(rows),
+        gold=gold,
         metric=metric,
         orders=orders,
         sha256=_sha256(test),

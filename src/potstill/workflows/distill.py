@@ -44,6 +44,7 @@ from potstill.recipe import recipe_hash, require_choice
 from potstill.report import Report
 from potstill.runtime.answering import task_of_folder
 from potstill.tasks.embedding import Embedding
+from potstill.tasks.evaluation import require_value
 from potstill.tasks.kinds import ANSWERABLE
 from potstill.tasks.task import Task
 from potstill.train.automatic import settle
@@ -171,6 +172,8 @@ def _distill(
         listeners=listeners,
     )
     data.task.metric(run.primary)
+    if data.dev_gold is not None:
+        require_value(data.task, run.primary, data.dev_gold, source=data.dev_rows.source)
     if kept is None:
         require_enough_texts(data.texts)
     return _work(run, out, start, inputs.control or "")

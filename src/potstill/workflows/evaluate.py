@@ -13,7 +13,12 @@ from potstill.runtime.model import Model, load
 from potstill.search.vector_forms import FORMS
 from potstill.tasks import reading
 from potstill.tasks.embedding import Embedding
-from potstill.tasks.evaluation import Evaluation, evaluate_answers, is_metric_of_rows
+from potstill.tasks.evaluation import (
+    Evaluation,
+    evaluate_answers,
+    is_metric_of_rows,
+    require_value,
+)
 from potstill.workflows.retrieval import METRICS, USUAL_METRIC, StoredAs, judge_retrieval
 from potstill.workflows.task_rows import text_warnings
 
@@ -78,6 +83,7 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
         primary = task.primary(has_gold=True)
     assert primary is not None, "every task has a metric"
     task.metric(primary)
+    require_value(task, primary, gold, source=rows.source)
     answered = loaded.answer(rows)
     return EvaluatedModel(
         model=str(model),

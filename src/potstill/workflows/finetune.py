@@ -32,6 +32,7 @@ from potstill.recipe import (
 from potstill.report import Measured, Report
 from potstill.tasks.classification import Classification
 from potstill.tasks.embedding import Embedding
+from potstill.tasks.evaluation import require_value
 from potstill.tasks.kinds import ANSWERABLE, task_from_rows
 from potstill.tasks.regression import Regression
 from potstill.text.ragged import RaggedBatch
@@ -171,6 +172,7 @@ class _Finetuning:
         primary = recipe.primary or self.task.primary(has_gold=True)
         self.task.metric(primary)
         gold = self.task.gold(self.dev_rows)
+        require_value(self.task, primary, gold, source=self.dev_rows.source)
         self.recipe = settle(
             replace(recipe, primary=primary),
             rows=len(self.train_rows),

@@ -37,6 +37,7 @@ from potstill.runtime.answering import task_of_folder
 from potstill.tasks import reading
 from potstill.tasks.classification import Classification
 from potstill.tasks.embedding import Embedding
+from potstill.tasks.evaluation import require_value
 from potstill.tasks.flips import flips_csv
 from potstill.tasks.kinds import ANSWERABLE, task_from_rows
 from potstill.tasks.task_names import task_named
@@ -386,8 +387,10 @@ class _Shrinking:
             posed = task_of_folder(self.folder)
         else:
             posed = task_from_rows(task, train)
-        posed.metric(self.recipe.student.primary or posed.primary(has_gold=True))
-        posed.gold(test)  # refuses a label that could not be learned
+        primary = self.recipe.student.primary or posed.primary(has_gold=True)
+        posed.metric(primary)
+        gold = posed.gold(test)  # refuses a label that could not be learned
+        require_value(posed, primary, gold, source=test.source)
 
 
 def _task_asked(asked: str | None, folder: ModelFolder) -> str:
