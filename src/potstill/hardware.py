@@ -22,6 +22,12 @@ def usable_threads() -> int:
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
+def chosen_threads() -> int:
+    """Return how many threads to use: those that can run, or fewer by OMP_NUM_THREADS."""
+    usable, asked = usable_threads(), os.environ.get("OMP_NUM_THREADS", "")
+    return min(usable, int(asked)) if asked.isdecimal() and int(asked) else usable
+
+
 @cache
 def cpu_flags() -> frozenset[str]:
     """Return the processor's feature flags as Linux names them; empty elsewhere."""

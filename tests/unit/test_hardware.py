@@ -63,6 +63,20 @@ def test_threads_are_the_least_of_affinity_and_quota(
     assert hardware.usable_threads() == threads
 
 
+@pytest.mark.parametrize(
+    ("asked", "threads"), [("3", 3), ("99", 8), ("0", 8), ("", 8), ("many", 8), (None, 8)]
+)
+def test_omp_num_threads_is_heeded_where_it_asks_for_fewer(
+    monkeypatch: pytest.MonkeyPatch, say: Say, asked: str | None, threads: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    say()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert hardware.chosen_threads() == threads
+
+
 def test_without_affinity_the_processors_are_counted(
     monkeypatch: pytest.MonkeyPatch, say: Say
 ) -> None:

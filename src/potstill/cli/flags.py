@@ -14,13 +14,31 @@ AllowPickle = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of all that is random.", min=0)]
 Threads = Annotated[
-    int | None, typer.Option(help="Threads; default: what affinity and quota allow.", min=1)
+    int | None,
+    typer.Option(
+        help="Threads; default: OMP_NUM_THREADS, else what affinity and quota allow.", min=1
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 on CUDA.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be absent or empty.")]
 Train = Annotated[
     str, typer.Option("--train", help="Training rows: .jsonl .csv .tsv .parquet .conll .json hub:")
+]
+TrainFiles = Annotated[
+    list[str],
+    typer.Option(
+        "--train",
+        help="Training rows: .jsonl .csv .tsv .parquet .conll .json hub:. For masked-lm texts: "
+        ".txt .jsonl .parquet hub:, also .gz .xz .zst, or a folder built of them; may be repeated.",
+    ),
+]
+Evaluation = Annotated[
+    list[str] | None,
+    typer.Option(help="Documents that hold texts of this file are left out; may be repeated."),
+]
+CorpusFolder = Annotated[
+    Path | None, typer.Option(help="Where the corpus of ids is kept; default: beside --out.")
 ]
 Dev = Annotated[
     str | None, typer.Option("--dev", help="Rows to choose by; default: carved from --train.")

@@ -16,7 +16,7 @@ from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
 from potstill.errors import InputError, RecipeError
 from potstill.files import require_writable_file, write_atomically
-from potstill.hardware import usable_threads
+from potstill.hardware import chosen_threads
 from potstill.measure.machine import machine_facts
 from potstill.measure.measuring import (
     Measurement,
@@ -138,7 +138,7 @@ def _require_outputs(options: CompareOptions) -> None:
 
 def _plan(options: CompareOptions) -> MeasurePlan:
     return MeasurePlan(
-        threads=options.threads or usable_threads(),
+        threads=options.threads or chosen_threads(),
         rounds=options.rounds,
         engine=options.engine,
         device=options.device,

@@ -16,7 +16,7 @@ from potstill.data.columns import Columns, count_empty_texts
 from potstill.data.overlap import find_overlap
 from potstill.data.rows import Rows
 from potstill.data.splits import split_rows
-from potstill.hardware import usable_threads
+from potstill.hardware import chosen_threads, usable_threads
 from potstill.models.precision import resolve_device
 from potstill.recipe import require_choice, require_range
 from potstill.tasks import reading
@@ -181,7 +181,10 @@ def joined_world(device: str, threads: int | None) -> Iterator[World]:
     if threads is not None:
         require_range("threads", threads, at_least=1)
     world = join_world(device)
-    torch.set_num_threads(threads or max(1, usable_threads() // world.local_size))
+    # torchrun sets OMP_NUM_THREADS to 1 by itself: among several processes it is nobody's wish.
+    alone = world.local_size == 1
+    share = chosen_threads() if alone else max(1, usable_threads() // world.local_size)
+    torch.set_num_threads(threads or share)
     try:
         yield world
     finally:
