@@ -100,6 +100,8 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
     out: str | Path,
     *,
     dev: Any = None,
+    evaluation: Sequence[Any] = (),
+    corpus_folder: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
     allow_pickle: bool = False,
@@ -109,14 +111,17 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
 
     Args:
         model: a model folder or "hub:NAME".
-        train: a file, list of dicts, `datasets.Dataset` or pandas frame.
+        train: a file, list of dicts, `datasets.Dataset` or pandas frame; for the task masked-lm a
+            file of texts, a list of such files, or a folder of a corpus.
         out: the folder to write; must be absent or empty.
         dev: rows for choosing the best weights; None: carved from `train`.
+        evaluation: of masked-lm: documents that hold texts of these rows are left out.
+        corpus_folder: of masked-lm: where the corpus is kept; None: beside `out`.
         device: auto, cpu, cuda, mps.
         threads: of the processor; None: what affinity and quota allow.
         allow_pickle: convert a model of pickles once, in a child process.
-        **settings: fields of `FinetuneRecipe` (epochs, learning_rate, seed, …), and
-            `text_column`, `label_column` and their like.
+        **settings: fields of `FinetuneRecipe`, or of `MaskedLMRecipe` (epochs, learning_rate,
+            seed, …), and `text_column`, `label_column` and their like.
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.
@@ -130,11 +135,38 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
     columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
     if "task" in settings:
         settings["task"] = task_named(settings["task"])
+    how: dict[str, Any] = {"out": Path(out), "device": device, "threads": threads}
+    if settings.get("task") == "masked-lm":
+        texts = {"files": train, "evaluation": evaluation, "folder": corpus_folder}
+        return _train_masked_lm(model, texts | columns, settings, allow_pickle, how)
     recipe = with_settings(FinetuneRecipe(), settings, where="potstill.finetune")
     inputs = Inputs(
         model=model, train=train, dev=dev, allow_pickle=allow_pickle, columns=Columns(**columns)
     )
-    return run_finetune(inputs, recipe, out=Path(out), device=device, threads=threads)
+    return run_finetune(inputs, recipe, **how)
+
+
+def _train_masked_lm(
+    model: str | Path,
+    texts: dict[str, Any],
+    settings: dict[str, Any],
+    allow_pickle: bool,  # noqa: FBT001 - handed on as it came
+    how: dict[str, Any],
+) -> Report:
+    from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, train_masked_lm
+    from potstill.workflows.passages import CorpusSources
+
+    files, folder = texts["files"], texts["folder"]
+    sources = CorpusSources(
+        files=[files] if isinstance(files, str | Path) else list(files),
+        folder=None if folder is None else Path(folder),
+        column=texts.get("text", "text"),
+        evaluation=texts["evaluation"],
+    )
+    settings = {name: value for name, value in settings.items() if name != "task"}
+    recipe = with_settings(MaskedLMRecipe(), settings, where="potstill.finetune")
+    inputs = MaskedLMInputs(model=model, corpus=sources, allow_pickle=allow_pickle)
+    return train_masked_lm(inputs, recipe, **how)
 
 
 def distill(  # noqa: PLR0913 - the choices of one run, all by name

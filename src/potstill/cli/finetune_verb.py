@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from potstill.cli import flags
 from potstill.cli.columns import columns_named
+from potstill.errors import InputError
+
+if TYPE_CHECKING:
+    from potstill.report import Report
+
+_MASKED_LM = "masked-lm"
 
 
 def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     model: Annotated[str, typer.Option("--model", help="Pre-trained model: folder or hub:NAME.")],
-    train: flags.Train,
+    train: flags.TrainFiles,
     out: flags.Out,
     *,
     task: Annotated[
-        str | None, typer.Option(help="classification (default), multi-label, regression, …")
+        str | None, typer.Option(help="classification (default), multi-label, masked-lm, …")
     ] = None,
     dev: flags.Dev = None,
     text_column: flags.TextColumn = "text",
@@ -28,6 +37,8 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
         str | None, typer.Option(help="What the classifier reads: first ([CLS]) or mean.")
     ] = None,
     primary: flags.Primary = None,
+    evaluation: flags.Evaluation = None,
+    corpus_folder: flags.CorpusFolder = None,
     epochs: flags.Epochs = None,
     learning_rate: flags.LearningRate = None,
     max_length: flags.MaxLength = None,
@@ -49,33 +60,93 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     from potstill.cli.recipes import asked_recipe
     from potstill.cli.render import print_json, print_report
     from potstill.tasks.task_names import task_named
-    from potstill.workflows.finetune import FinetuneRecipe, Inputs, named_recipe
-    from potstill.workflows.finetune import finetune as run
 
-    flagged = {
-        "task": None if task is None else task_named(task),
-        "pooling": pooling,
-        "primary": primary,
+    kind = task_named(task or "classification")
+    of_rows = {"dev": dev, "pooling": pooling, "primary": primary, "long_texts": long_texts}
+    of_texts = {"evaluation": evaluation, "corpus_folder": corpus_folder}
+    _require_none(of_rows if kind == _MASKED_LM else of_texts, kind)
+    flagged: dict[str, Any] = {
         "epochs": epochs,
         "learning_rate": learning_rate,
         "max_length": max_length,
-        "long_texts": long_texts,
-        "batch_tokens": batch_tokens,
-        "seed": seed,
     }
-    asked = asked_recipe(FinetuneRecipe(), recipe, flagged, settings, named=named_recipe)
-    columns = columns_named(text_column, text_pair_column, label_column, tokens_column, tags_column)
-    report = run(
-        Inputs(model=model, train=train, dev=dev, columns=columns, allow_pickle=allow_pickle),
-        asked,
-        out=out,
-        device=device,
-        threads=threads,
-        listeners=(progress_listener(),),
-    )
+    flagged |= {"batch_tokens": batch_tokens, "seed": seed}
+    how = {"device": device, "threads": threads, "listeners": (progress_listener(),)}
+    if kind == _MASKED_LM:
+        asked = partial(asked_recipe, recipe=recipe, flagged=flagged, words=settings)
+        sources: dict[str, Any] = {"files": train, "folder": corpus_folder, "column": text_column}
+        sources |= {"evaluation": evaluation or ()}
+        report = _train_on_texts(asked, model, sources, out, allow_pickle=allow_pickle, **how)
+    else:
+        flagged |= {name: value for name, value in of_rows.items() if name != "dev"}
+        flagged["task"] = None if task is None else kind
+        asked = partial(asked_recipe, recipe=recipe, flagged=flagged, words=settings)
+        columns = columns_named(
+            text_column, text_pair_column, label_column, tokens_column, tags_column
+        )
+        rows = {"train": _one(train), "dev": dev, "columns": columns}
+        report = _train_on_rows(asked, model, rows, out, allow_pickle=allow_pickle, **how)
     if not is_main_process():
         return
     if json:
         print_json(report.to_json())
     else:
         print_report(report)
+
+
+def _train_on_rows(
+    asked: Callable[..., Any],
+    model: str,
+    rows: Mapping[str, Any],
+    out: Path,
+    *,
+    allow_pickle: bool,
+    **how: Any,
+) -> Report:
+    """Tune a model on rows of which the truth is known."""
+    from potstill.workflows.finetune import FinetuneRecipe, Inputs, named_recipe
+    from potstill.workflows.finetune import finetune as run
+
+    inputs = Inputs(model=model, allow_pickle=allow_pickle, **rows)
+    return run(inputs, asked(FinetuneRecipe(), named=named_recipe), out=out, **how)
+
+
+def _train_on_texts(
+    asked: Callable[..., Any],
+    model: str,
+    sources: Mapping[str, Any],
+    out: Path,
+    *,
+    allow_pickle: bool,
+    **how: Any,
+) -> Report:
+    """Train a model to guess hidden tokens of texts."""
+    from potstill.workflows.masked_lm import (
+        MaskedLMInputs,
+        MaskedLMRecipe,
+        named_recipe,
+        train_masked_lm,
+    )
+    from potstill.workflows.passages import CorpusSources
+
+    inputs = MaskedLMInputs(model=model, corpus=CorpusSources(**sources), allow_pickle=allow_pickle)
+    recipe = asked(MaskedLMRecipe(), named=named_recipe)
+    return train_masked_lm(inputs, recipe, out=out, **how)
+
+
+def _one(files: list[str]) -> str:
+    if len(files) > 1:
+        raise InputError(
+            f"there are {len(files)} files of rows",
+            where="--train",
+            allowed=f"one; several with --task {_MASKED_LM}",
+        )
+    return files[0]
+
+
+def _require_none(unfit: Mapping[str, object], kind: str) -> None:
+    """Refuse flags that mean nothing for a kind of task."""
+    for name, value in unfit.items():
+        if value is not None:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag} means nothing for the task {kind}", cure=f"leave {flag} out")

@@ -1,0 +1,181 @@
+"""From texts to passages: the corpus is built or opened, cut into rows, and some are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from potstill.data.contamination import find_contamination
+from potstill.data.corpus import Corpus, open_corpus
+from potstill.data.corpus_build import CorpusSettings, build_corpus
+from potstill.data.corpus_manifest import FILE as CORPUS_FILE
+from potstill.data.corpus_rows import CorpusRows, cut_rows
+from potstill.errors import InputError
+from potstill.text.masking import Masking, MaskingShares, masking_for
+from potstill.text.tokenizer import Tokenizer
+from potstill.train.progress import Listener, counting
+from potstill.train.world import World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusSources:
+    """Where passages come from."""
+
+    files: Sequence[str | Path]  # texts, or the folder of a corpus that was built before
+    folder: Path | None = None  # where the corpus is kept; None: beside what is written
+    column: str = "text"
+    evaluation: Sequence[object] = ()  # documents that hold texts of these are left out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """Where a run stands."""
+
+    out: Path  # the bundle to come
+    world: World
+    device: torch.device  # of this process
+    listeners: tuple[Listener, ...] = ()
+
+
+class PassageSettings(Protocol):
+    """What of a recipe decides the passages and what is hidden in them."""
+
+    @property
+    def seed(self) -> int: ...  # noqa: D102 - a field of the recipe
+    @property
+    def max_length(self) -> int: ...  # noqa: D102
+    @property
+    def held_out_documents(self) -> int: ...  # noqa: D102
+    @property
+    def mask_share(self) -> float: ...  # noqa: D102
+    @property
+    def mask_hidden(self) -> float: ...  # noqa: D102
+    @property
+    def mask_random(self) -> float: ...  # noqa: D102
+    @property
+    def mask_smoothing(self) -> float: ...  # noqa: D102
+    @property
+    def whole_words(self) -> bool: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassageSet:
+    """Passages to train on, passages to measure on, and how tokens are hidden in both."""
+
+    corpus: Corpus
+    train: CorpusRows
+    held_out: CorpusRows
+    masking: Masking
+    warnings: list[str] = field(default_factory=list)
+    told: dict[str, Any] = field(default_factory=dict)  # for the lineage
+
+    @property
+    def identity(self) -> str:
+        """Return what decides the passages beside the recipe."""
+        return f"{self.corpus.identity} without {self.told['contaminated_documents']}"
+
+
+def read_passages(
+    sources: CorpusSources,
+    tokenizer: Tokenizer,
+    recipe: PassageSettings,
+    ground: Ground,
+) -> PassageSet:
+    """Build the corpus where it is not built yet, and cut it into passages.
+
+    Args:
+        sources: where the texts are.
+        tokenizer: of the model that reads them.
+        recipe: lengths, shares, seed.
+        ground: the corpus is kept in `<out>.corpus` unless a folder is named, and used again by the
+            next call; the main process builds it, the others wait.
+
+    Raises:
+        RecipeError: settings, or a corpus of other files stands in the folder.
+        DataError: a file that cannot be read, an empty corpus, one of another tokenizer.
+        ModelError: the tokenizer has no mask token.
+    """
+    shares = MaskingShares(
+        chosen=recipe.mask_share,
+        hidden=recipe.mask_hidden,
+        random=recipe.mask_random,
+        smoothing=recipe.mask_smoothing,
+        whole_words=recipe.whole_words,
+    )
+    corpus = _corpus(sources, tokenizer, ground)
+    contaminated = np.zeros(0, dtype=np.int64)
+    warnings: list[str] = []
+    if sources.evaluation:
+        found = find_contamination(
+            corpus,
+            sources.evaluation,
+            tokenizer,
+            tell=counting(ground.listeners, "tokens searched for evaluation texts"),
+        )
+        contaminated = np.asarray(found.documents, dtype=np.int64)
+        warnings.append(
+            f"{len(found.documents):,} of {corpus.documents:,} documents hold evaluation texts: "
+            f"left out; {found.short_texts:,} of {found.evaluation_texts:,} evaluation texts are "
+            "too short to be looked for"
+        )
+    rows = cut_rows(corpus, max_length=recipe.max_length, without=contaminated)
+    train, held_out = rows.split(held_out_documents=recipe.held_out_documents, seed=recipe.seed)
+    return PassageSet(
+        corpus=corpus,
+        train=train,
+        held_out=held_out,
+        masking=masking_for(
+            tokenizer, shares, _counts(corpus, tokenizer) if shares.smoothing else None
+        ),
+        warnings=warnings,
+        told={
+            "corpus": [Path(str(name)).name for name in sources.files],
+            "corpus_documents": corpus.documents,
+            "corpus_tokens": corpus.total_tokens,
+            "contaminated_documents": len(contaminated),
+            "passages": len(train),
+            "held_out_passages": len(held_out),
+        },
+    )
+
+
+def _corpus(sources: CorpusSources, tokenizer: Tokenizer, ground: Ground) -> Corpus:
+    if not sources.files:
+        raise InputError("there is no corpus", cure="name files of texts")
+    built = [Path(name) for name in sources.files if (Path(name) / CORPUS_FILE).is_file()]
+    if built:
+        if len(sources.files) > 1:
+            raise InputError(
+                "a corpus that was built before stands alone",
+                where=str(built[0]),
+                cure="name it alone, or the files that it shall be built of",
+            )
+        corpus = open_corpus(built[0])
+        corpus.require_tokenizer(tokenizer)
+        return corpus
+    folder = sources.folder or corpus_folder(ground.out)
+    settings = CorpusSettings(column=sources.column)
+
+    if ground.world.is_main:
+        tell = counting(ground.listeners, "bytes of the corpus read")
+        build_corpus(sources.files, folder, tokenizer, settings, tell=tell)
+    ground.world.from_main(True, ground.device)  # noqa: FBT003 - the others wait until all is written
+    return open_corpus(folder)
+
+
+def corpus_folder(out: Path) -> Path:
+    """Return where the corpus of a run is kept."""
+    return out.with_name(out.name + ".corpus")
+
+
+def _counts(corpus: Corpus, tokenizer: Tokenizer) -> Any:
+    """Return how often each token stands in the corpus, (V,)."""
+    counts = np.zeros(tokenizer.vocabulary_size, dtype=np.int64)
+    for shard in corpus.shards:
+        counts += np.bincount(shard.ids, minlength=tokenizer.vocabulary_size)
+    return counts

@@ -1,0 +1,200 @@
+"""`potstill finetune --task masked-lm`: a head where there is none, from scratch, wrong inputs."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import potstill
+from potstill.errors import Stopped
+from potstill.train.progress import Meter, Progress
+from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, train_masked_lm
+from potstill.workflows.passages import CorpusSources
+from tests.command_line import said
+from tests.folders import write_tiny_model
+from tests.tiny import WORDS
+
+SMALL = (
+    *("--set", "max_length=32", "--set", "step_tokens=256", "--set", "batch_tokens=128"),
+    *("--set", "held_out_documents=10", "--set", "scores=3", "--set", "precision=fp32"),
+    *("--threads", "1"),
+)
+LEARNS = ("--epochs", "8", "--learning-rate", "5e-3")
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a bare encoder, and texts that repeat a few patterns."""
+    folder = tmp_path_factory.mktemp("masked-lm")
+    write_tiny_model(folder / "model")
+    words = [word for word in WORDS if word.isalnum()]
+    lines = [
+        " ".join(words[(first + step * apart) % len(words)] for step in range(24))
+        for first in range(len(words))
+        for apart in (1, 2)
+    ]
+    (folder / "texts.txt").write_text("\n".join(lines) + "\n")
+    with lzma.open(folder / "packed.txt.xz", "wt") as stream:
+        stream.write("\n".join(lines[::-1]) + "\n")
+    return folder
+
+
+def words_of(ground: Path, out: Path, *more: object) -> list[object]:
+    model, train = ground / "model", ground / "texts.txt"
+    return [
+        *("finetune", "--task", "masked-lm", "--model", model, "--train", train),
+        *("--out", out, *SMALL, *more),
+    ]
+
+
+def test_a_bare_encoder_gets_a_head_that_guesses(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    answer = said(capsys, *words_of(ground, tmp_path / "out", *LEARNS, "--json")).answer
+    assert answer["task"] == "masked-lm"
+    before, after = answer["before"]["held_out_loss"], answer["metrics"]["held_out_loss"]
+    assert after["high"] < before["low"]
+    assert answer["metrics"]["perplexity"]["value"] == pytest.approx(np.exp(after["value"]))
+    facts = said(capsys, "info", tmp_path / "out", "--json").answer
+    assert facts["task"] == "masked-lm"
+    assert facts["lineage"]["corpus"] == ["texts.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.corpus"]
+
+
+def test_transformers_loads_what_was_trained(ground: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    potstill.finetune(
+        *(ground / "model", ground / "texts.txt", tmp_path / "out"),
+        task="fill-mask",
+        threads=1,
+        **{"max_length": 32, "step_tokens": 1024, "batch_tokens": 128, "held_out_documents": 10},
+    )
+    model = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
+    assert type(model).__name__ == "BertForMaskedLM"
+
+
+def test_the_corpus_is_used_again_and_further_training_goes_on(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "one", "--epochs", "2", "--json")
+    first = said(capsys, *words).answer
+    more = ["finetune", "--task", "masked-lm", "--model", tmp_path / "one", "--epochs", "1"]
+    more += ["--train", tmp_path / "one.corpus", "--out", tmp_path / "two", *SMALL, "--json"]
+    second = said(capsys, *more).answer
+    assert second["corpus"] == str(tmp_path / "one.corpus")
+    began, ended = second["before"]["held_out_loss"], first["metrics"]["held_out_loss"]
+    assert began["value"] == pytest.approx(ended["value"], abs=1e-4)
+
+
+def test_from_scratch_only_the_tokenizer_is_kept(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out", "--set", "scratch=16x1", "--epochs", "1")
+    said(capsys, *words)
+    facts = said(capsys, "info", tmp_path / "out", "--json").answer
+    assert (facts["hidden_size"], facts["layers"]) == (16, 1)
+    assert facts["lineage"]["model"] == "16x1"
+
+
+def test_documents_that_hold_evaluation_texts_are_left_out(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    text = (ground / "texts.txt").read_text().splitlines()[3]
+    (tmp_path / "test.jsonl").write_text(json.dumps({"text": text, "label": "a"}) + "\n")
+    words = words_of(
+        ground, tmp_path / "out", "--epochs", "1", "--evaluation", tmp_path / "test.jsonl", "--json"
+    )
+    answer = said(capsys, *words).answer
+    assert any("documents hold evaluation texts" in each for each in answer["warnings"])
+    facts = said(capsys, "info", tmp_path / "out", "--json").answer
+    assert facts["lineage"]["contaminated_documents"] >= 1
+
+
+def test_stopped_and_resumed_it_ends_with_the_same_weights(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Meter, "is_due", property(lambda meter: True))
+    recipe = MaskedLMRecipe(
+        epochs=2,
+        max_length=32,
+        step_tokens=256,
+        batch_tokens=128,
+        held_out_documents=10,
+        scores=2,
+        checkpoint_every_s=0,
+        precision="fp32",
+    )
+    inputs = MaskedLMInputs(
+        model=ground / "model", corpus=CorpusSources(files=[ground / "packed.txt.xz"])
+    )
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 7 and not progress.run:
+            raise Stopped("stopped by the test")
+
+    whole = train_masked_lm(inputs, recipe, out=tmp_path / "whole", threads=1)
+    with pytest.raises(Stopped):
+        train_masked_lm(inputs, recipe, out=tmp_path / "cut", threads=1, listeners=(stop,))
+    resumed = train_masked_lm(inputs, recipe, out=tmp_path / "cut", threads=1)
+    assert resumed.details["resumed_from"] is not None
+    assert resumed.fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (("--dev", "x.jsonl"), "--dev means nothing for the task masked-lm"),
+        (("--set", "scratch=big"), "scratch is 'big'"),
+        (("--set", "mask_share=1.5"), "mask_share is 1.5"),
+        (("--max-length", "600"), "--max-length"),
+        (("--recipe", "unknown"), "there is no recipe 'unknown'"),
+        (("--train", "gone.txt"), "gone.txt"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(
+    more: tuple[str, ...],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    ground: Path,
+    tmp_path: Path,
+) -> None:
+    told = said(capsys, *words_of(ground, tmp_path / "out", *more))
+    assert told.status == 2
+    assert complaint.removeprefix("--") in told.complaint or complaint in told.complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_budget_smaller_than_a_row_is_refused(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out")
+    words[words.index("step_tokens=256")] = "step_tokens=8"
+    told = said(capsys, *words)
+    assert told.status == 2
+    assert "step_tokens is 8" in told.complaint
+
+
+def test_an_empty_corpus_is_refused(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.txt").write_text("\n\n")
+    words = words_of(ground, tmp_path / "out")
+    words[words.index(ground / "texts.txt")] = tmp_path / "empty.txt"
+    told = said(capsys, *words)
+    assert told.status == 2
+    assert "potstill: empty.txt: no document can be kept of the 2 that were read" in told.err
+
+
+def test_several_files_of_rows_and_flags_of_texts_are_refused_for_other_tasks(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = ["finetune", "--model", ground / "model", "--out", tmp_path / "out"]
+    told = said(capsys, *words, "--train", "a.jsonl", "--train", "b.jsonl")
+    assert (told.status, "2 files of rows" in told.complaint) == (2, True)
+    told = said(capsys, *words, "--train", "a.jsonl", "--evaluation", "c.jsonl")
+    assert told.status == 2
+    assert "--evaluation means nothing for the task classification" in told.complaint
