@@ -15,9 +15,13 @@ from potstill.data.corpus_rows import cut_rows
 from potstill.data.rows import Rows
 from potstill.errors import DataError
 from potstill.text.tokenizer_files import load_tokenizer
-from tests.corpora import SPOKEN, built, sentence, tiny_tokenizer, write_text
+from tests.corpora import built, sentence, tiny_tokenizer, write_text
 
-few_words = st.lists(st.sampled_from(SPOKEN[:3]), min_size=1, max_size=25).map(" ".join)
+# stretches of one long text, alone or two of them joined: they meet often, and often just miss
+stretches = st.tuples(st.integers(0, 30), st.integers(1, 20)).map(
+    lambda stretch: sentence(*[place * place % 41 for place in range(stretch[0], sum(stretch))])
+)
+few_words = st.lists(stretches, min_size=1, max_size=2).map(" ".join)
 
 
 def slow_twin(documents: list[str], texts: list[str]) -> list[int]:
@@ -89,6 +93,12 @@ def corpus(tmp_path):
 def test_thirteen_words_in_a_row_are_enough_and_twelve_are_not(corpus):
     assert found_in(corpus, sentence(0, 0, *range(22, 35), 1)).documents == (1,)
     assert found_in(corpus, sentence(0, 0, *range(22, 34), 1)).documents == ()
+
+
+@pytest.mark.parametrize("stretch", [1, 12, 13, 14])
+def test_a_run_over_the_border_of_two_stretches_is_found(corpus, monkeypatch, stretch):
+    monkeypatch.setattr(contamination, "_STRETCH_TOKENS", stretch)
+    assert found_in(corpus, sentence(*range(22, 35))).documents == (1,)
 
 
 def test_a_short_text_is_found_whole_and_only_whole(corpus):
