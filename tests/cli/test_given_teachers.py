@@ -132,6 +132,26 @@ def test_vectors_of_a_file_are_learned_through_a_map(
             ["--foreign-teacher", "electra", "--task", "question-answering", "--train", "q.json"],
             "a foreign teacher cannot teach question-answering",
         ),
+        (
+            ["--foreign-teacher", "electra", "--train", "train.jsonl", "--control", "tuned"],
+            "allowed: pretrained, cut",
+        ),
+        (
+            [
+                *("--foreign-teacher", "electra", "--task", "embedding"),
+                *("--train", "train.jsonl", "--control", "pretrained"),
+            ],
+            "--control cut",
+        ),
+        (["--teacher", "student", "--train", "train.jsonl"], "cut out of the teacher"),
+        (
+            ["--teacher-answers", "few.npy", "--task", "ner", "--train", "words.jsonl"],
+            "needs one for each token",
+        ),
+        (
+            ["--teacher-answers", "few.npy", "--task", "question-answering", "--train", "q.json"],
+            "needs one for each token",
+        ),
         (["--teacher-answers", "few.npy", "--train", "train.jsonl"], "3 answers for"),
         (["--teacher-answers", "classes.npy", "--train", "train.jsonl"], "numbers of classes"),
         (["--teacher-answers", "few.npy", "--unlabelled", "texts.jsonl"], "which labels"),
@@ -152,6 +172,8 @@ def test_what_cannot_work_is_told_in_one_line(
     monkeypatch.chdir(ground)
     np.save("few.npy", np.full((3, 2), 0.5))
     np.save("classes.npy", np.arange(len(ROWS)))
+    words_of_three = [{"tokens": ["good", "film"], "tags": ["O", "B-WORK"]}] * 3
+    Path("words.jsonl").write_text("\n".join(map(json.dumps, words_of_three)) + "\n")
     asked = {"answers": [{"text": "good", "answer_start": 0}], "question": "what", "id": "1"}
     paragraph = {"context": "good film", "qas": [asked]}
     Path("q.json").write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}))
@@ -159,3 +181,53 @@ def test_what_cannot_work_is_told_in_one_line(
     assert told.status == 2
     assert complaint in told.err
     assert told.err.count("\n") == 1
+
+
+def test_probabilities_of_labels_that_do_not_exclude_each_other_stand_alone(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    rows = [{"text": row["text"], "label": [row["label"], "any"]} for row in ROWS]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    labels = ("any", *LABELS)
+    shares = [[0.9 if label in row["label"] else 0.2 for label in labels] for row in rows]
+    np.save(tmp_path / "shares.npy", shares)
+    words = ["--task", "multi-label", "--train", tmp_path / "rows.jsonl"]
+    file = ["--teacher-answers", tmp_path / "shares.npy"]
+    told = said(capsys, *learning(ground, tmp_path / "out", *words, *file), "--json")
+    assert told.status == 0, told.err
+    assert told.answer["teacher_dev"] == 1.0
+
+
+def test_a_student_of_given_vectors_that_has_collapsed_ends_the_run(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    vectors = np.random.default_rng(0).normal(size=(len(ROWS), 20)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", vectors)  # nothing in the texts tells them
+    words = ["--task", "embedding", "--unlabelled", ground / "texts.jsonl"]
+    more = ["--teacher-answers", tmp_path / "vectors.npy", "--set", "dev_share=0.4"]
+    told = said(capsys, *learning(ground, tmp_path / "out", *words, *more))
+    assert told.status == 1
+    assert f"potstill: {tmp_path / 'out'}: the student has collapsed" in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_of_vectors_is_not_judged_by_the_first_texts_of_pairs_alone(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    network = transformers.ElectraModel(
+        transformers.ElectraConfig.from_pretrained(ground / "electra")
+    )
+    network.save_pretrained(tmp_path / "vectors")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "vectors" / file).write_bytes((ground / "electra" / file).read_bytes())
+    pairs = [
+        {"text": row["text"], "text_pair": f"{row['text']} plot", "label": number % 3}
+        for number, row in enumerate(ROWS[:30])
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)) + "\n")
+    words = ["--task", "embedding", "--unlabelled", ground / "texts.jsonl"]
+    more = ["--foreign-teacher", tmp_path / "vectors", "--dev", tmp_path / "pairs.jsonl"]
+    told = said(capsys, *learning(ground, tmp_path / "out", *words, *more), "--json")
+    assert told.status == 0, told.err
+    assert told.answer["teacher_dev"] is None

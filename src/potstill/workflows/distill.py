@@ -149,6 +149,7 @@ def _distill(
     layers, kept = _layers_asked(recipe, depth)
     run = StudentRun(
         recipe=recipe,
+        out=out,
         folder=run_folder(out),
         data=data,
         teacher_folders=folders,
@@ -191,15 +192,18 @@ def _own_cast(
     """Return the teachers that are run here."""
     if not inputs.teachers:
         raise InputError("there is no teacher", cure="name one with --teacher")
+    if inputs.given.student is not None:
+        raise InputError(
+            "the student is cut out of the teacher",
+            where="--student",
+            allowed="beside --foreign-teacher or --teacher-answers alone",
+            cure="leave --student out",
+        )
     folders = [open_model(name, allow_pickle=inputs.allow_pickle) for name in inputs.teachers]
     for folder in folders:
         require_task_head(folder)
-    if inputs.control not in (None, CUT_ALONE) and folders[0].task == Embedding.name:
-        raise InputError(
-            "a control learns from labels, and no label says where a vector lies",
-            where="--control",
-            cure="--control cut: the student before its first step",
-        )
+    if folders[0].task == Embedding.name:
+        _require_untaught_control(inputs)
     task = task_of_folder(folders[0])
     require_terms(usual_weights(recipe, task))
     if recipe.width:
@@ -257,6 +261,14 @@ def _require_given(inputs: DistillInputs, recipe: DistillRecipe) -> None:
             "it is not known which model shall learn",
             cure="name a pre-trained one with --student",
         )
+    if inputs.control == "tuned":
+        raise InputError(
+            "this control starts from the teacher's own layers, and only its answers are given",
+            where="--control",
+            allowed=f"pretrained, {CUT_ALONE}",
+        )
+    if inputs.given.task == Embedding.name:
+        _require_untaught_control(inputs)
     if inputs.augmenter is not None and inputs.given.answers:
         raise InputError("a file has no answers to rows that are made", where="--augment-with")
     wants_states = any((recipe.hidden_cosine, recipe.hidden_mse, recipe.relations, recipe.width))
@@ -265,6 +277,15 @@ def _require_given(inputs: DistillInputs, recipe: DistillRecipe) -> None:
             "hidden states, relations, a width of its own and the search for layers need the "
             "teacher's layers, and only its answers are given",
             cure="leave them out, or name layers of the student's model with --keep",
+        )
+
+
+def _require_untaught_control(inputs: DistillInputs) -> None:
+    if inputs.control not in (None, CUT_ALONE):
+        raise InputError(
+            "a control learns from labels, and no label says where a vector lies",
+            where="--control",
+            cure="--control cut: the student before its first step",
         )
 
 

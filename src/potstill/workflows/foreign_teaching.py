@@ -27,13 +27,15 @@ from potstill.models.loading import load_with_new_head
 from potstill.models.task_model import TaskModel
 from potstill.tasks import reading
 from potstill.tasks.embedding import Embedding
-from potstill.tasks.kinds import task_from_rows, task_of_model
+from potstill.tasks.kinds import ANSWERABLE, task_from_rows, task_of_model
 from potstill.tasks.task import Task
 from potstill.tasks.token_classification import TokenClassification
 from potstill.workflows.task_facts import embedding_head
 from potstill.workflows.transfer_set import TransferSources
 
 Floats = NDArray[np.float32]
+
+_OF_TOKENS = ("token-classification", "question-answering")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,13 @@ def _with_files(
     given: GivenSources, sources: TransferSources, task: Task
 ) -> tuple[TransferSources, int | None]:
     """Read the files of answers; the first is of the training rows where there are any."""
+    if not task.head("first").answers_whole_texts:
+        raise InputError(
+            f"a file has one answer a row, and {task.name} needs one for each token",
+            where="--teacher-answers",
+            allowed=", ".join(name for name in ANSWERABLE if name not in _OF_TOKENS),
+            cure="let the teacher itself answer, with --foreign-teacher or --teacher",
+        )
     sets = [
         (name, rows)
         for name, rows in (("train", sources.train), ("unlabelled", sources.unlabelled))
@@ -154,7 +163,9 @@ def _with_files(
     found: dict[str, Floats] = {}
     for path, (name, source) in zip(given.answers, sets, strict=True):
         count = len(_rows(given.task, name, source, sources.columns))
-        found[name] = read_answers(Path(path), rows=count, labels=task.labels)
+        found[name] = read_answers(
+            Path(path), rows=count, labels=task.labels, yes_or_no=task.loss == "yes-or-no"
+        )
     width = next(iter(found.values())).shape[1] if isinstance(task, Embedding) else None
     return (
         replace(

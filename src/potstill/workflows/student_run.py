@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from potstill.architectures.config import EncoderConfig
 from potstill.bundle.folder import ModelFolder
@@ -67,6 +68,7 @@ class StudentRun:
     """All that one distillation is made of."""
 
     recipe: Any  # a DistillRecipe
+    out: Path  # where the bundle will stand, for messages
     folder: Path  # state of the run
     data: TransferSet
     teacher_folders: Sequence[ModelFolder]  # of a given teacher the model that is cut
@@ -169,22 +171,34 @@ def train_student(run: StudentRun, out: Path, *, search: Sequence[Candidate]) ->
         "search": [candidate.to_json() for candidate in search],
         "signals": run.recipe.signals,
     }
-    if run.data.task.name == Embedding.name and not run.is_given:
-        details["vectors"] = _checked_vectors(run, trained.model, out).to_json()
+    teachers = _teachers_dev_vectors(run)
+    if teachers is not None:
+        details["vectors"] = _checked_vectors(run, trained.model, teachers).to_json()
     lineage = {"verb": "distill", "layers_kept": list(run.kept), **_origins(run)}
     return write_trained(run, trained, dev, out, lineage=lineage, details=details)
 
 
-def _checked_vectors(run: StudentRun, student: TaskModel, out: Path) -> Likeness:
+def _teachers_dev_vectors(run: StudentRun) -> NDArray[np.float32] | None:
+    """Return the teacher's vectors of dev texts; None for other tasks, or where none are given."""
+    if run.data.task.name != Embedding.name:
+        return None
+    if run.is_given:
+        return run.data.given_dev
+    return _vectors(run, run.teachers[0])
+
+
+def _checked_vectors(
+    run: StudentRun, student: TaskModel, teachers_BD: NDArray[np.float32]
+) -> Likeness:
     """Compare vectors of dev texts with the teacher's, and refuse a student that has collapsed."""
-    vectors = [
-        TorchEngine(model, precision=run.precision).run(run.data.dev_texts)["logits"]
-        for model in (student, run.teachers[0])
-    ]
-    found = likeness(*vectors)
+    found = likeness(_vectors(run, student), teachers_BD)
     if found.texts >= _TEXTS_TO_TELL:
-        require_not_collapsed(found, where=str(out))
+        require_not_collapsed(found, where=str(run.out))
     return found
+
+
+def _vectors(run: StudentRun, model: TaskModel) -> NDArray[np.float32]:
+    return TorchEngine(model, precision=run.precision).run(run.data.dev_texts)["logits"]
 
 
 def usual_weights(recipe: Any, task: Task) -> dict[str, float]:

@@ -151,7 +151,8 @@ def read_transfer_set(
     parts = [rows for rows in (labelled, free) if rows is not None and len(rows)]
     if sources.ask is not None:
         parts = [with_answers(rows, sources.ask(rows)) for rows in parts]
-        dev_rows = with_answers(dev_rows, sources.ask(dev_rows))
+        if task.name != Embedding.name or "text_pair" not in dev_rows:  # of two texts one vector
+            dev_rows = with_answers(dev_rows, sources.ask(dev_rows))
     lengths = _lengths(folders[0], task, recipe)
     tokenizer = folders[0].tokenizer()
     windows = [windows_of(task, tokenizer, rows, lengths, warnings=warnings) for rows in parts]
@@ -322,15 +323,26 @@ def _rows_of_vectors(
     free: Rows | None, sources: TransferSources, recipe: RowSettings
 ) -> tuple[None, Rows, Rows]:
     """Return texts to align on and dev rows: nothing but a teacher says where a vector lies."""
-    if free is None:
-        free = reading.unlabelled(Embedding.name, sources.train, sources.columns)
-        free = with_answers(free, sources.train_answers)
+    free = _all_texts(free, sources)
     if sources.dev is not None:
         return None, free, reading.labelled(Embedding.name, sources.dev, sources.columns)
     free, dev_rows = carved(
         Embedding.name, free, dev_share=recipe.dev_share, seed=recipe.seed, has_labels=False
     )
     return None, free, dev_rows
+
+
+def _all_texts(free: Rows | None, sources: TransferSources) -> Rows:
+    """Return the texts of both files: those of --train have no more to tell than others."""
+    if sources.train is None:
+        assert free is not None, "checked before"
+        return free
+    own = reading.unlabelled(Embedding.name, sources.train, sources.columns)
+    own = with_answers(own, sources.train_answers)
+    if free is None:
+        return own
+    columns = {name: [*own.column(name), *free.column(name)] for name in own.columns}
+    return Rows(columns, " and ".join(Path(each.source).name for each in (own, free)))
 
 
 def _without_dev_texts(
