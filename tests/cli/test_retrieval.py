@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from potstill.bundle.manifest import Manifest
+from potstill.bundle.manifest import Manifest, read_manifest
 from potstill.bundle.sentence_transformers import VectorRecipe
 from potstill.bundle.write import BundleContent, write_bundle
+from potstill.data.retrieval import read_retrieval
 from potstill.models import TaskModel
 from potstill.models.loading import tensors_of
 from potstill.text.tokenizer_files import load_tokenizer
+from potstill.workflows.retrieval import StoredAs, search_all
 from potstill.workflows.suite import SuiteOptions, run_suite
 from potstill.workflows.suite_table import suite_table
 from tests.command_line import said
@@ -122,3 +124,60 @@ student = { layers = 1, epochs = 40, learning_rates = "3e-3", precision = "fp32"
     assert by_name["asymmetric"].student > by_name["asymmetric"].control
     assert by_name["own"].trivial_word == "BM25"
     assert cells[1].report["vectors"]["own_text_found"] >= 0.5
+
+
+@pytest.mark.parametrize(
+    "words", [["--form", "int8"], ["--dimensions", "8"], ["--index", "teacher"]]
+)
+def test_what_changes_nothing_for_pairs_is_refused(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path, words: list[str]
+) -> None:
+    pairs = [
+        {"text": f"word{n}", "text_pair": f"word{n} film", "label": str(n % 3)} for n in range(9)
+    ]
+    lines(tmp_path / "pairs.jsonl", pairs)
+    asked = ["evaluate", ground / "teacher", "--test", tmp_path / "pairs.jsonl"]
+    assert said(capsys, *asked).status == 0
+    told = said(capsys, *asked, *words)
+    assert told.status == 2
+    assert told.complaint.startswith(f"{words[0]}: ")
+    assert "is no retrieval set" in told.complaint
+
+
+def test_the_lengths_of_vectors_change_no_ranking(ground: Path) -> None:
+    """Students are aligned by cosines; a folder may leave its vectors unnormed."""
+    retrieval = read_retrieval(ground / "set")
+    rng = np.random.default_rng(0)
+    queries = rng.normal(size=(20, 8)).astype(np.float32)
+    documents = rng.normal(size=(40, 8)).astype(np.float32)
+    longer = documents * rng.uniform(1, 9, size=(40, 1)).astype(np.float32)
+    ranked = [
+        search_all(retrieval, queries, each, StoredAs()).ranked for each in (documents, longer)
+    ]
+    assert ranked[0] == ranked[1]
+
+
+def test_texts_of_both_files_are_learned_from(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    files = ["--train", ground / "texts.jsonl", "--unlabelled", ground / "many.jsonl"]
+    how = ["--layers", 2, "--epochs", "0.1", "--out", tmp_path / "out", "--threads", 1]
+    told = said(capsys, "distill", "--teacher", ground / "teacher", *files, *how, "--json")
+    assert told.status == 0, told.err
+    lineage = read_manifest(tmp_path / "out").lineage
+    assert lineage["unlabelled_rows"] + lineage["dev_rows"] == 340
+    assert lineage["unlabelled"] == "texts.jsonl and many.jsonl"
+
+
+def test_shrinking_a_model_of_vectors_keeps_its_untaught_cut_as_the_control(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    pairs = [
+        {"text": f"word{n}", "text_pair": f"word{n} film", "label": str(n % 3)} for n in range(9)
+    ]
+    lines(tmp_path / "pairs.jsonl", pairs)
+    rows = ["--train", ground / "texts.jsonl", "--test", tmp_path / "pairs.jsonl"]
+    words = ["shrink", "--teacher", ground / "teacher", "--task", "embedding", *rows]
+    told = said(capsys, *words, "--control", "--layers", 1, "--plan", "--out", tmp_path / "out")
+    assert told.status == 0, told.err
+    assert "keep the student as it was before its first step, as the control" in told.out

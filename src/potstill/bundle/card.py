@@ -66,6 +66,8 @@ def _how_to_load(config: EncoderConfig, head: HeadSpec) -> str:
             "\n\nThe classifier reads the mean of all positions, a form that transformers does not "
             "have: `AutoModel` loads the encoder, but not the classifier."
         )
+    if head.kind == "embedding":  # the encoder alone would give no vector of a text
+        return f'{ours}\n\nor `sentence_transformers.SentenceTransformer("this/folder")`.'
     name = hf_class_name(config.family, head)
     return f'{ours}\n\nor `transformers.{name}.from_pretrained("this/folder")`.'
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from potstill.data.columns import Columns
 from potstill.data.retrieval import read_retrieval
+from potstill.errors import RecipeError
 from potstill.recipe import require_choice
 from potstill.runtime.model import Model, load
 from potstill.search.vector_forms import FORMS
@@ -75,6 +76,7 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
     task = loaded.answered_task
     if task.name == Embedding.name and isinstance(test, str | Path) and Path(test).is_dir():
         return _evaluate_retrieval(loaded, str(model), Path(test), options)
+    _require_no_index(options, str(test))
     rows = reading.labelled(task.name, test, options.columns)
     gold = task.gold(rows)
     manifest = loaded.folder.manifest
@@ -95,6 +97,20 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
     )
 
 
+def _require_no_index(options: EvaluateOptions, test: str) -> None:
+    """Refuse what would change nothing where no document is searched for."""
+    usual = EvaluateOptions()
+    for name in ("index", "dimensions", "form"):
+        if getattr(options, name) != getattr(usual, name):
+            raise RecipeError(
+                f"{name} is {getattr(options, name)!r}, and {test:.80} is no retrieval set",
+                where=f"--{name}",
+                allowed="a model of vectors, and --test with a folder of corpus.jsonl, "
+                "queries.jsonl and qrels.tsv",
+                cure=f"leave --{name} out",
+            )
+
+
 def _evaluate_retrieval(
     loaded: Model, name: str, folder: Path, options: EvaluateOptions
 ) -> EvaluatedModel:
@@ -110,6 +126,7 @@ def _evaluate_retrieval(
             device=options.device,
             precision=options.precision,
             threads=options.threads,
+            allow_pickle=options.allow_pickle,
         )
     form: Any = options.form
     found = judge_retrieval(

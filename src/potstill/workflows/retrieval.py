@@ -117,10 +117,13 @@ def search_all(
     *,
     seed: int = 0,
 ) -> FoundDocuments:
-    """Search vectors that are at hand, the documents' kept as asked."""
-    if stored.dimensions is not None:
-        queries_QD = cut(queries_QD, stored.dimensions)
-        documents_KD = cut(documents_KD, stored.dimensions)
+    """Search vectors that are at hand by their cosine, the documents' kept as asked.
+
+    A student is aligned by cosines, so the lengths of its vectors say nothing.
+    """
+    width = queries_QD.shape[1]
+    dimensions = width if stored.dimensions is None else stored.dimensions
+    queries_QD, documents_KD = cut(queries_QD, dimensions), cut(documents_KD, dimensions)
     kept_KD = as_stored(documents_KD, stored.form)
     numbers, _ = nearest(queries_QD, kept_KD, top=_DEPTH)
     return FoundDocuments(

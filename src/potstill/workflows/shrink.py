@@ -44,6 +44,7 @@ from potstill.tasks.task_names import task_named
 from potstill.train.progress import Listener, named
 from potstill.workflows.compare import CompareOptions, compare
 from potstill.workflows.comparison import ComparedModel, Comparison
+from potstill.workflows.control import CUT_ALONE
 from potstill.workflows.distill import DistillInputs, control_folder, distill, require_task_head
 from potstill.workflows.distill_recipe import SEARCH, DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
@@ -141,7 +142,8 @@ class _Shrinking:
         self._require_rows()
         self.key = self._identity()
         self._require_outputs()
-        if inputs.control and not self.is_tuned_first and inputs.pretrained is None:
+        needs_start = self._kind_of_control() == "pretrained" and not self.is_tuned_first
+        if needs_start and inputs.pretrained is None:
             raise InputError(
                 "a control starts from the model that the teacher was tuned from",
                 where="--control",
@@ -166,7 +168,9 @@ class _Shrinking:
             steps.append(f"keep {layers} of {depth} layers: {student.keep or student.choose}")
         texts = " and the unlabelled texts" if self.inputs.unlabelled is not None else ""
         steps.append(f"distil: the teacher speaks of the training rows{texts}")
-        if self.inputs.control:
+        if self._kind_of_control() == CUT_ALONE:
+            steps.append("keep the student as it was before its first step, as the control")
+        elif self.inputs.control:
             steps.append("train the control: same shape and steps, labels only")
         steps.append("compare all on the test rows, each in a process of its own")
         steps.append(f"write bundle, report and card to {self.out}")
@@ -207,7 +211,7 @@ class _Shrinking:
             train=self.inputs.train,
             dev=self.inputs.dev,
             unlabelled=self.inputs.unlabelled,
-            control="pretrained" if self.inputs.control else None,
+            control=self._kind_of_control(),
             pretrained=self.inputs.teacher if self.is_tuned_first else self.inputs.pretrained,
             allow_pickle=self.inputs.allow_pickle,
             columns=self.inputs.columns,
@@ -220,6 +224,12 @@ class _Shrinking:
             write_atomically(file, json.dumps(report.to_json()).encode())
         told: Mapping[str, Any] = json.loads(file.read_bytes())
         return out, told
+
+    def _kind_of_control(self) -> str | None:
+        """Return what stands beside the student; no label says where a vector lies."""
+        if not self.inputs.control:
+            return None
+        return CUT_ALONE if self.task == Embedding.name else "pretrained"
 
     def _compared(self, teacher: Path, student: Path) -> Comparison:
         names, models = ["teacher", "student"], [teacher, student]
@@ -381,7 +391,8 @@ class _Shrinking:
         columns, task = self.inputs.columns, self.task
         train = reading.labelled(task, self.inputs.train, columns)
         test = reading.labelled(task, self.inputs.test, columns)
-        reading.require_one_form(train, test)
+        if task != Embedding.name:  # vectors are aligned on texts, and judged by pairs of them
+            reading.require_one_form(train, test)
         if not self.is_tuned_first:
             require_task_head(self.folder)
             posed = task_of_folder(self.folder)

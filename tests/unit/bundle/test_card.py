@@ -38,3 +38,9 @@ def test_the_card_says_how_longer_texts_are_read() -> None:
 )
 def test_the_hub_is_told_what_a_model_is_for(task: str, tag: str) -> None:
     assert f"pipeline_tag: {tag}" in card_of(task=task)
+
+
+def test_a_model_of_vectors_is_loaded_by_what_gives_vectors() -> None:
+    card = card_of("embedding", task="embedding")
+    assert '`sentence_transformers.SentenceTransformer("this/folder")`' in card
+    assert "transformers.BertModel" not in card
