@@ -178,6 +178,12 @@ def test_the_command_prints_the_stored_table(
     lines = told.out.splitlines()
     assert lines[0].startswith("task\tmetric\t")
     assert lines[1].startswith("praise\taccuracy\t100\t60\t2\t")
+    told_of = dict(zip(lines[0].split("\t"), lines[1].split("\t"), strict=True))
+    (row,) = suite_table(file, options(done, only=("praise",))).rows
+    assert told_of["spread over seeds"] == f"{row.spread:.4f}"
+    gained = row.gain_retained
+    shares = f"{gained.value:.1%} ({gained.low:.1%} to {gained.high:.1%})"
+    assert told_of["gain retained (95 %)"] == shares
     assert page.read_text().count("\n| praise |") == 1
     answer = said(capsys, *words, "--json").answer
     assert answer["rows"][0]["task"] == "praise"
@@ -193,6 +199,14 @@ def test_the_command_prints_the_stored_table(
         (("layers = 1", "layer = 1"), "there is no setting 'layer'"),
         (("[[task]]", "[[tasks]]"), "there is no task"),
         (("f1:blame", "f1:rage"), "there is no label 'rage'"),
+        (("seeds = [3]", "seeds = []"), "seeds is []"),
+        (("seeds = [3]", "seeds = [-1]"), "seeds is [-1]"),
+        (("seeds = [3]", "seeds = [3, 3]"), "seeds is [3, 3]"),
+        (("seeds = [3]", "train_rows = -1"), "train_rows is -1"),
+        (("seeds = [3]", 'grades = "two"'), "grades is 'two'; allowed: graded, binary"),
+        (("seeds = [3]", 'index = "student"'), "index is 'student'; allowed: own, teacher"),
+        (("seeds = [0, 1]", 'control = "no"'), "control is 'no'"),
+        (('name = "blame"', 'name = "a/b"'), "a task is named 'a/b'"),
         (('name = "tiny"', "name = "), "not TOML"),
     ],
 )

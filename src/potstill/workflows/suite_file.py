@@ -12,6 +12,11 @@ from typing import Any
 from potstill.errors import RecipeError
 
 _TABLES = ("teacher", "student")
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "index": ("own", "teacher"),
+    "grades": ("graded", "binary"),
+    "control": ("pretrained", "tuned", "cut", "none"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,13 @@ def read_suite(path: Path) -> Suite:
         for number, task in enumerate(tasks, start=1)
     ]
     names = [task.name for task in named]
+    for name in names:
+        if "/" in name or not name.strip():
+            raise RecipeError(
+                f"a task is named {name!r}",
+                where=str(path),
+                allowed="a name without a slash, since files are named by it",
+            )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError(f"two tasks are named {twice[0]!r}", where=str(path))
@@ -105,8 +117,15 @@ def _made(kind: Any, content: Any, *, where: str) -> Any:
 
 def _value(name: str, value: Any, where: str) -> Any:
     if name == "seeds":
-        if not isinstance(value, list) or not all(type(seed) is int for seed in value):
-            raise RecipeError(f"seeds is {value!r}", where=where, allowed="a list of numbers")
+        are_seeds = isinstance(value, list) and all(
+            type(seed) is int and seed >= 0 for seed in value
+        )
+        if not are_seeds or not value or len(set(value)) < len(value):
+            raise RecipeError(
+                f"seeds is {value!r}",
+                where=where,
+                allowed="a list of different whole numbers from 0",
+            )
         return tuple(value)
     if name == "tasks":
         return value
@@ -119,4 +138,13 @@ def _value(name: str, value: Any, where: str) -> Any:
     if type(value) is not kind:
         word = {dict: "a table", int: "a whole number", str: "a string"}[kind]
         raise RecipeError(f"{name} is {value!r}", where=where, allowed=word)
+    _require_in_range(name, value, where)
     return value
+
+
+def _require_in_range(name: str, value: Any, where: str) -> None:
+    """Refuse what would be read as something else, or be told after hours of work only."""
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise RecipeError(f"{name} is {value!r}", where=where, allowed=", ".join(_CHOICES[name]))
+    if name.endswith("_rows") and value < 1:
+        raise RecipeError(f"{name} is {value}", where=where, allowed="1 or more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,9 +98,10 @@ HEADER = (
     "trivial",
     "teacher",
     "student",
+    "spread over seeds",
     "control",
     "retention (95 %)",
-    "gain retained",
+    "gain retained (95 %)",
     "student - control (95 %)",
 )
 
@@ -178,9 +180,10 @@ def table_cells(table: SuiteTable) -> list[list[str]]:
             f"{row.majority:.3f}",
             f"{row.teacher:.4f}",
             f"{row.student:.4f}",
+            "-" if math.isnan(row.spread) else f"{row.spread:.4f}",
             "-" if row.control is None else f"{row.control:.4f}",
             _share(row.retention) if row.is_solved else "teacher does not solve this task",
-            f"{row.gain_retained.value:.1%}" if row.is_solved else "-",
+            _share(row.gain_retained) if row.is_solved else "-",
             _signed(row.over_control) if row.over_control else "-",
         ]
         for row in table.rows
@@ -190,7 +193,11 @@ def table_cells(table: SuiteTable) -> list[list[str]]:
 def summary_lines(table: SuiteTable) -> list[str]:
     """Return what stands under the table."""
     solved = sum(row.is_solved for row in table.rows)
-    lines = [f"mean retention over {solved} solved tasks: {table.mean_retention:.1%}"]
+    lines = [
+        f"mean retention over {solved} solved tasks: {table.mean_retention:.1%}"
+        if solved
+        else "no teacher solves its task, so there is no retention to tell"
+    ]
     too_small = [f"{row.task} (±{row.half_width:.1%})" for row in table.rows if not row.can_show_95]
     if too_small:
         lines.append(
