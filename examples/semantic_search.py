@@ -31,6 +31,8 @@ from potstill.search.vector_forms import normed
 Vectors = NDArray[np.float32]
 
 WORDS_SHOWN = 12
+COMPARED = 8  # documents that are embedded again to see whether a file of vectors is theirs
+LEAST_COSINE = 0.98  # of one text's vectors in other batches and precisions
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,23 @@ def read_index(teacher: potstill.Model, documents: Texts, file: Path) -> Vectors
         )
     if index.ids is not None and list(index.ids) != documents.ids:
         raise DataError("the index is of other documents", where=str(file), cure=cure)
-    return normed(index.vectors_KD)
+    vectors = normed(index.vectors_KD)
+    if not are_of(vectors, teacher, documents):
+        raise DataError(
+            "the index is of other documents, or of another model's vectors",
+            where=str(file),
+            cure=cure,
+        )
+    return vectors
+
+
+def are_of(vectors: Vectors, teacher: potstill.Model, documents: Texts) -> bool:
+    """Embed a few documents again: not every file knows what its vectors are of."""
+    chosen = np.linspace(0, len(vectors) - 1, COMPARED).astype(int)
+    again = normed(teacher.embed([documents.texts[number] for number in chosen]))
+    if again.shape[1] != vectors.shape[1]:
+        return False
+    return bool(((again * vectors[chosen]).sum(axis=1) >= LEAST_COSINE).all())
 
 
 def beginning(text: str) -> str:

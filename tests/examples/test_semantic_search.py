@@ -109,6 +109,22 @@ def test_an_index_of_another_model_or_of_other_documents_is_refused(
     assert "3 vectors for 2 documents" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+def test_files_that_do_not_know_their_documents_are_compared_with_some(
+    capsys: pytest.CaptureFixture[str],
+    search: Search,
+    words: list[object],
+    tmp_path: Path,
+    suffix: str,
+) -> None:
+    index = tmp_path / f"index{suffix}"
+    assert search(*words, "--index", index, "the film") == 0
+    capsys.readouterr()
+    write_jsonl(tmp_path / "corpus.jsonl", *reversed(DOCUMENTS))
+    assert search(*words, "--index", index, "the film") == 2
+    assert "the index is of other documents" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
