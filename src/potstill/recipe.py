@@ -79,6 +79,7 @@ def require_range(
     at_least: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    at_most: float | None = None,
 ) -> None:
     """Check one number; nan is in no range.
 
@@ -89,9 +90,10 @@ def require_range(
         (at_least is None or value >= at_least)
         and (above is None or value > above)
         and (below is None or value < below)
+        and (at_most is None or value <= at_most)
     )
     if not fits:
-        bounds = {"at least": at_least, "above": above, "below": below}
+        bounds = {"at least": at_least, "above": above, "below": below, "at most": at_most}
         told = " and ".join(
             f"{word} {_shown(bound)}" for word, bound in bounds.items() if bound is not None
         )

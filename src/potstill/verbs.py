@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from potstill.errors import RecipeError
+from potstill.errors import InputError, RecipeError
 from potstill.recipe import with_settings
 from potstill.report import Report
 from potstill.workflows.requirements import require_torch
@@ -15,6 +15,7 @@ from potstill.workflows.requirements import require_torch
 if TYPE_CHECKING:
     from potstill.workflows.comparison import Comparison
     from potstill.workflows.evaluate import EvaluatedModel
+    from potstill.workflows.passages import CorpusSources
 
 _COLUMNS = {f"{name}_column": name for name in ("text", "text_pair", "label", "tokens", "tags")}
 
@@ -135,38 +136,92 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
     columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
     if "task" in settings:
         settings["task"] = task_named(settings["task"])
-    how: dict[str, Any] = {"out": Path(out), "device": device, "threads": threads}
     if settings.get("task") == "masked-lm":
-        texts = {"files": train, "evaluation": evaluation, "folder": corpus_folder}
-        return _train_masked_lm(model, texts | columns, settings, allow_pickle, how)
+        sources = _corpus_sources(train, evaluation, corpus_folder, columns)
+        how = {"device": device, "threads": threads, "allow_pickle": allow_pickle}
+        return _train_masked_lm(model, sources, settings, Path(out), how)
     recipe = with_settings(FinetuneRecipe(), settings, where="potstill.finetune")
     inputs = Inputs(
         model=model, train=train, dev=dev, allow_pickle=allow_pickle, columns=Columns(**columns)
     )
-    return run_finetune(inputs, recipe, **how)
+    return run_finetune(inputs, recipe, out=Path(out), device=device, threads=threads)
 
 
 def _train_masked_lm(
     model: str | Path,
-    texts: dict[str, Any],
+    sources: CorpusSources,
     settings: dict[str, Any],
-    allow_pickle: bool,  # noqa: FBT001 - handed on as it came
+    out: Path,
     how: dict[str, Any],
 ) -> Report:
     from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, train_masked_lm
-    from potstill.workflows.passages import CorpusSources
 
-    files, folder = texts["files"], texts["folder"]
-    sources = CorpusSources(
-        files=[files] if isinstance(files, str | Path) else list(files),
-        folder=None if folder is None else Path(folder),
-        column=texts.get("text", "text"),
-        evaluation=texts["evaluation"],
-    )
     settings = {name: value for name, value in settings.items() if name != "task"}
     recipe = with_settings(MaskedLMRecipe(), settings, where="potstill.finetune")
-    inputs = MaskedLMInputs(model=model, corpus=sources, allow_pickle=allow_pickle)
-    return train_masked_lm(inputs, recipe, **how)
+    inputs = MaskedLMInputs(model=model, corpus=sources, allow_pickle=how.pop("allow_pickle"))
+    return train_masked_lm(inputs, recipe, out=out, **how)
+
+
+def _distill_task(
+    teacher: str | Path | Sequence[str | Path],
+    rows: dict[str, Any],
+    given: dict[str, Any],
+    settings: dict[str, Any],
+    out: Path,
+    how: dict[str, Any],
+) -> Report:
+    from potstill.data.columns import Columns
+    from potstill.tasks.task_names import task_named
+    from potstill.workflows.distill import DistillInputs
+    from potstill.workflows.distill import distill as run_distill
+    from potstill.workflows.distill_recipe import DistillRecipe
+    from potstill.workflows.foreign_teaching import GivenSources
+
+    recipe = with_settings(DistillRecipe(), settings, where="potstill.distill")
+    given |= {"task": task_named(given["task"]), "answers": given["answers"] or ()}
+    inputs = DistillInputs(
+        teachers=[teacher] if isinstance(teacher, str | Path) else list(teacher),
+        given=GivenSources(**given),
+        allow_pickle=how.pop("allow_pickle"),
+        **rows | {"columns": Columns(**rows["columns"])},
+    )
+    return run_distill(inputs, recipe, out=out, **how)
+
+
+def _distill_general(
+    teacher: str | Path | Sequence[str | Path],
+    sources: CorpusSources,
+    settings: dict[str, Any],
+    out: Path,
+    how: dict[str, Any],
+) -> Report:
+    from potstill.workflows.general_distill import GeneralInputs, distill_general
+    from potstill.workflows.general_recipe import GeneralRecipe
+
+    if not isinstance(teacher, str | Path):
+        raise InputError("a corpus has one teacher", allowed="a folder or hub:NAME")
+    recipe = with_settings(GeneralRecipe(), settings, where="potstill.distill")
+    inputs = GeneralInputs(teacher=teacher, corpus=sources, allow_pickle=how.pop("allow_pickle"))
+    return distill_general(inputs, recipe, out=out, **how)
+
+
+def _require_nothing_of_tasks(values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if value is not None:
+            raise InputError(f"{name} means nothing for a corpus", cure=f"leave {name} out")
+
+
+def _corpus_sources(
+    files: Any, evaluation: Sequence[Any], folder: str | Path | None, columns: dict[str, Any]
+) -> CorpusSources:
+    from potstill.workflows.passages import CorpusSources
+
+    return CorpusSources(
+        files=[files] if isinstance(files, str | Path) else list(files),
+        folder=None if folder is None else Path(folder),
+        column=columns.get("text", "text"),
+        evaluation=evaluation,
+    )
 
 
 def distill(  # noqa: PLR0913 - the choices of one run, all by name
@@ -181,6 +236,9 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     dev: Any = None,
     unlabelled: Any = None,
     augment_with: str | Path | None = None,
+    corpus: str | Path | Sequence[str | Path] = (),
+    evaluation: Sequence[Any] = (),
+    corpus_folder: str | Path | None = None,
     control: str | None = None,
     pretrained: str | Path | None = None,
     device: str = "auto",
@@ -188,7 +246,10 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     allow_pickle: bool = False,
     **settings: Any,
 ) -> Report:
-    """Cut a student out of a tuned teacher, teach it and write it as a bundle.
+    """Cut a student out of a teacher, teach it and write it as a bundle.
+
+    With a corpus the teacher is a masked-LM model and so is the student (general distillation),
+    else the teacher is a tuned one.
 
     Args:
         teacher: a tuned model; of several the first is cut, and their answers are averaged.
@@ -202,45 +263,38 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
         dev: rows for choosing the best weights; None: carved from the training rows.
         unlabelled: texts of the same kind, of which the teacher speaks.
         augment_with: a model with a masked-LM head, which makes more of them.
+        corpus: files of texts, or the folder of a corpus; nothing of the above goes with it.
+        evaluation: documents of the corpus that hold texts of these rows are left out.
+        corpus_folder: where the corpus is kept; None: beside `out`.
         control: "pretrained" or "tuned": also train a control, written to `<out>-control`.
         pretrained: the model that the teacher was tuned from, for the control.
         device: auto, cpu, cuda, mps.
         threads: of the processor; None: what affinity and quota allow.
         allow_pickle: convert a model of pickles once, in a child process.
-        **settings: fields of `DistillRecipe` (layers, choose, keep, temperature, epochs, …), and
-            `text_column`, `label_column` and their like.
+        **settings: fields of `DistillRecipe`, or of `GeneralRecipe` for a corpus (layers, choose,
+            keep, temperature, epochs, …), and `text_column`, `label_column` and their like.
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
     require_torch("distilling")
-    from potstill.data.columns import Columns
-    from potstill.tasks.task_names import task_named
-    from potstill.workflows.distill import DistillInputs
-    from potstill.workflows.distill import distill as run_distill
-    from potstill.workflows.distill_recipe import DistillRecipe
-    from potstill.workflows.foreign_teaching import GivenSources
-
     columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
-    recipe = with_settings(DistillRecipe(), settings, where="potstill.distill")
-    inputs = DistillInputs(
-        teachers=[teacher] if isinstance(teacher, str | Path) else list(teacher),
-        given=GivenSources(
-            student=student,
-            task=task_named(task),
-            foreign=foreign_teacher,
-            answers=teacher_answers,
-        ),
-        train=train,
-        dev=dev,
-        unlabelled=unlabelled,
-        augmenter=augment_with,
-        control=control,
-        pretrained=pretrained,
-        allow_pickle=allow_pickle,
-        columns=Columns(**columns),
-    )
-    return run_distill(inputs, recipe, out=Path(out), device=device, threads=threads)
+    how: dict[str, Any] = {"device": device, "threads": threads, "allow_pickle": allow_pickle}
+    rows: dict[str, Any] = {
+        "train": train,
+        "dev": dev,
+        "unlabelled": unlabelled,
+        "augmenter": augment_with,
+    }
+    rows |= {"control": control, "pretrained": pretrained}
+    given: dict[str, Any] = {"student": student, "foreign": foreign_teacher}
+    given["answers"] = teacher_answers or None
+    if corpus:
+        _require_nothing_of_tasks({**rows, **given})
+        sources = _corpus_sources(corpus, evaluation, corpus_folder, columns)
+        return _distill_general(teacher, sources, settings, Path(out), how)
+    rows["columns"], given["task"] = columns, task
+    return _distill_task(teacher, rows, given, settings, Path(out), how)
 
 
 def shrink(  # noqa: PLR0913 - the choices of one run, all by name

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from potstill.cli import flags
 from potstill.cli.columns import columns_named
+from potstill.cli.unfit import require_none
+from potstill.errors import InputError
 
 if TYPE_CHECKING:
+    from potstill.report import Report
     from potstill.workflows.foreign_teaching import GivenSources
 
 
 def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     out: flags.Out,
     *,
-    teacher: Annotated[
-        list[str] | None,
-        typer.Option("--teacher", help="Tuned teacher; give several and they are averaged."),
-    ] = None,
+    teacher: flags.Teachers = None,
     foreign_teacher: flags.ForeignTeacher = None,
     teacher_answers: flags.TeacherAnswers = None,
     student: flags.Student = None,
     task: flags.Task = None,
-    train: Annotated[str | None, typer.Option(help="Labelled rows.")] = None,
+    train: flags.LabelledRows = None,
     dev: flags.Dev = None,
     unlabelled: flags.Unlabelled = None,
-    augment_with: Annotated[
-        str | None, typer.Option(help="Model with a masked-LM head: makes more texts.")
-    ] = None,
+    augment_with: flags.AugmentWith = None,
     layers: flags.Layers = None,
     choose: flags.Choose = None,
     keep: flags.Keep = None,
     architecture: flags.Architecture = None,
-    control: Annotated[
-        str | None,
-        typer.Option(help="Train a control too: pretrained, tuned, or cut (untaught)."),
-    ] = None,
+    corpus: flags.Corpus = None,
+    evaluation: flags.Evaluation = None,
+    corpus_folder: flags.CorpusFolder = None,
+    control: flags.Control = None,
     pretrained: flags.Pretrained = None,
     temperature: flags.Temperature = None,
     primary: flags.Primary = None,
@@ -65,41 +64,88 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     from potstill.cli.progress import is_main_process, progress_listener
     from potstill.cli.recipes import asked_recipe
     from potstill.cli.render_training import print_distillation
-    from potstill.workflows.distill import DistillInputs
-    from potstill.workflows.distill import distill as run
-    from potstill.workflows.distill_recipe import DistillRecipe, named_recipe
 
     cut = {"layers": layers, "choose": choose, "keep": keep, "architecture": architecture}
     learn = {"temperature": temperature, "epochs": epochs, "learning_rate": learning_rate}
-    more = {"primary": primary, "max_length": max_length, "batch_tokens": batch_tokens}
-    flagged = {**cut, **learn, **more, "seed": seed}
-    asked = asked_recipe(DistillRecipe(), recipe, flagged, settings, named=named_recipe)
-    inputs = DistillInputs(
-        teachers=teacher or [],
-        given=_given(student, task, foreign_teacher, teacher_answers),
-        train=train,
-        dev=dev,
-        unlabelled=unlabelled,
-        augmenter=augment_with,
-        control=control,
-        pretrained=pretrained,
-        allow_pickle=allow_pickle,
-        columns=columns_named(
+    more = {"max_length": max_length, "batch_tokens": batch_tokens, "seed": seed}
+    flagged: dict[str, Any] = {**cut, **learn, **more}
+    sets = {"train": train, "dev": dev, "unlabelled": unlabelled, "augment_with": augment_with}
+    aims = {"control": control, "pretrained": pretrained, "primary": primary}
+    rows: dict[str, Any] = {**sets, **aims}
+    given: dict[str, Any] = {"student": student, "foreign_teacher": foreign_teacher}
+    given["teacher_answers"] = teacher_answers
+    texts: dict[str, Any] = {"evaluation": evaluation, "corpus_folder": corpus_folder}
+    how: dict[str, Any] = {"device": device, "threads": threads}
+    how["listeners"] = (progress_listener(),)
+    asked = partial(asked_recipe, recipe=recipe, words=settings)
+    if corpus is not None:
+        require_none({**rows, **given}, "general distillation (--corpus)")
+        inputs = {"files": corpus, "column": text_column, **texts, "allow_pickle": allow_pickle}
+        report = _on_corpus(teacher or [], inputs, partial(asked, flagged=flagged), out, how)
+    else:
+        require_none(texts, "task distillation (without --corpus)")
+        columns = columns_named(
             text_column, text_pair_column, label_column, tokens_column, tags_column
-        ),
-    )
-    listeners = (progress_listener(),)
-    report = run(inputs, asked, out=out, device=device, threads=threads, listeners=listeners)
+        )
+        inputs = {**rows, "columns": columns, "allow_pickle": allow_pickle}
+        asked = partial(asked, flagged={**flagged, "primary": inputs.pop("primary")})
+        report = _on_rows(teacher or [], inputs, {**given, "task": task}, asked, out, how)
     if is_main_process():
         print_distillation(report, as_json=json)
 
 
+def _on_rows(
+    teachers: list[str],
+    inputs: dict[str, Any],
+    given: dict[str, Any],
+    asked: Callable[..., Any],
+    out: Path,
+    how: dict[str, Any],
+) -> Report:
+    """Teach a student the task of its teacher."""
+    from potstill.workflows.distill import DistillInputs, distill
+    from potstill.workflows.distill_recipe import DistillRecipe, named_recipe
+
+    augmenter = inputs.pop("augment_with")
+    sources = DistillInputs(teachers=teachers, augmenter=augmenter, given=_given(**given), **inputs)
+    return distill(sources, asked(DistillRecipe(), named=named_recipe), out=out, **how)
+
+
+def _on_corpus(
+    teachers: list[str],
+    inputs: dict[str, Any],
+    asked: Callable[..., Any],
+    out: Path,
+    how: dict[str, Any],
+) -> Report:
+    """Teach a student on text alone."""
+    from potstill.workflows.general_distill import GeneralInputs, distill_general
+    from potstill.workflows.general_recipe import GeneralRecipe, named_recipe
+    from potstill.workflows.passages import CorpusSources
+
+    if len(teachers) != 1:
+        raise InputError(f"there are {len(teachers)} teachers", where="--teacher", allowed="one")
+    corpus = CorpusSources(
+        files=inputs["files"],
+        folder=inputs["corpus_folder"],
+        column=inputs["column"],
+        evaluation=inputs["evaluation"] or (),
+    )
+    sources = GeneralInputs(teacher=teachers[0], corpus=corpus, allow_pickle=inputs["allow_pickle"])
+    return distill_general(sources, asked(GeneralRecipe(), named=named_recipe), out=out, **how)
+
+
 def _given(
-    student: str | None, task: str | None, foreign: str | None, answers: list[str] | None
+    student: str | None,
+    task: str | None,
+    foreign_teacher: str | None,
+    teacher_answers: list[str] | None,
 ) -> GivenSources:
     """Return what is known of a teacher that is not run here."""
     from potstill.tasks.task_names import task_named
     from potstill.workflows.foreign_teaching import GivenSources
 
     kind = task_named(task or "classification")
-    return GivenSources(student=student, task=kind, foreign=foreign, answers=answers or ())
+    return GivenSources(
+        student=student, task=kind, foreign=foreign_teacher, answers=teacher_answers or ()
+    )

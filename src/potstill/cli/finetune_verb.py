@@ -11,6 +11,7 @@ import typer
 
 from potstill.cli import flags
 from potstill.cli.columns import columns_named
+from potstill.cli.unfit import require_none
 from potstill.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     kind = task_named(task or "classification")
     of_rows = {"dev": dev, "pooling": pooling, "primary": primary, "long_texts": long_texts}
     of_texts = {"evaluation": evaluation, "corpus_folder": corpus_folder}
-    _require_none(of_rows if kind == _MASKED_LM else of_texts, kind)
+    require_none(of_rows if kind == _MASKED_LM else of_texts, f"the task {kind}")
     flagged: dict[str, Any] = {
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -142,11 +143,3 @@ def _one(files: list[str]) -> str:
             allowed=f"one; several with --task {_MASKED_LM}",
         )
     return files[0]
-
-
-def _require_none(unfit: Mapping[str, object], kind: str) -> None:
-    """Refuse flags that mean nothing for a kind of task."""
-    for name, value in unfit.items():
-        if value is not None:
-            flag = "--" + name.replace("_", "-")
-            raise InputError(f"{flag} means nothing for the task {kind}", cure=f"leave {flag} out")

@@ -33,6 +33,24 @@ TrainFiles = Annotated[
         ".txt .jsonl .parquet hub:, also .gz .xz .zst, or a folder built of them; may be repeated.",
     ),
 ]
+Teachers = Annotated[
+    list[str] | None,
+    typer.Option("--teacher", help="Tuned teacher; give several and they are averaged."),
+]
+LabelledRows = Annotated[str | None, typer.Option(help="Labelled rows.")]
+AugmentWith = Annotated[
+    str | None, typer.Option(help="Model with a masked-LM head: makes more texts.")
+]
+Control = Annotated[
+    str | None,
+    typer.Option(help="Train a control too: pretrained, tuned, or cut (untaught)."),
+]
+Corpus = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Texts for general distillation, or a folder built of them; may be repeated."
+    ),
+]
 Evaluation = Annotated[
     list[str] | None,
     typer.Option(help="Documents that hold texts of this file are left out; may be repeated."),

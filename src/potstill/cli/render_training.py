@@ -27,12 +27,32 @@ def print_distillation(report: Report, *, as_json: bool) -> None:
         print_json(report.to_json())
         return
     details = report.details
-    if details["search"]:
-        print_search(details["search"])
-    _print_start(details)
+    if "held_out" in details:
+        _print_held_out(report)
+    else:
+        if details["search"]:
+            print_search(details["search"])
+        _print_start(details)
     if "control" in details:
         _print_control(report, details["control"])
     print_report(report)
+
+
+def _print_held_out(report: Report) -> None:
+    """Print what a student of text loses at its start and in the end, beside its teacher."""
+    details = report.details
+    start, teacher = details["start"]["student"], details["start"]["teacher"]
+    end = {**details["held_out"], "held_out_loss": report.metrics["held_out_loss"].value}
+    rows = [
+        [
+            name,
+            f"{start[name]:.4f}",
+            f"{end[name]:.4f}",
+            f"{teacher[name]:.4f}" if name in teacher else "-",
+        ]
+        for name in start
+    ]
+    print_table(["held-out text", "the cut", "student", "teacher"], rows)
 
 
 def print_plan(steps: Iterable[str]) -> None:

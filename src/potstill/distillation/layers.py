@@ -40,6 +40,29 @@ def choose_layers(teacher_layers: int, student_layers: int, *, choice: str) -> t
     return kept
 
 
+def kept_as_asked(keep: str, layers: int, *, teacher_layers: int, choice: str) -> tuple[int, ...]:
+    """Return the layers kept: those that are named, or as many as asked for.
+
+    Args:
+        keep: layers by number, "0,2,4"; empty: not named.
+        layers: how many; 0: as many as are named, or half of the teacher's.
+        teacher_layers: L, layers of the teacher.
+        choice: which, where they are not named, see `choose_layers`.
+
+    Raises:
+        RecipeError: numbers and count do not fit together, or not the teacher.
+    """
+    if not keep:
+        return choose_layers(teacher_layers, layers or max(1, teacher_layers // 2), choice=choice)
+    kept = layers_from_words(keep, teacher_layers=teacher_layers)
+    if layers not in (0, len(kept)):
+        raise RecipeError(
+            f"--layers {layers} and --keep {keep} do not fit together",
+            cure="leave --layers out",
+        )
+    return kept
+
+
 def layers_from_words(words: str, *, teacher_layers: int) -> tuple[int, ...]:
     """Read `--keep 0,2,4`.
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.distillation.layer_map import LayerMap
+from potstill.distillation.relation_term import RelationTerm
 from potstill.distillation.signals import Signals, Teacher
 from potstill.errors import RecipeError
 from potstill.losses.hidden_states import cosine_loss, squared_error_loss
-from potstill.losses.relations import relation_loss
 from potstill.models.encoder import Encoder, EncoderOutput
 from potstill.models.layout import How, TextLayout, arrange
 from potstill.models.noise import Noise
@@ -130,20 +130,11 @@ class DistillObjective:
     def _relations(
         self, encoder: Encoder, output: EncoderOutput, layout: TextLayout, signals: Signals
     ) -> Tensor:
-        """Return the mean over queries, keys and values of one layer on each side, (N,)."""
+        """Return the loss of each token, (N,)."""
         own, theirs = self.relation_layers
         assert self.teacher_encoder is not None, "relations need the teacher's dense layers"
-        ours = encoder.queries_keys_values(own - 1, output.state(own - 1))
-        with torch.no_grad():
-            targets = self.teacher_encoder.queries_keys_values(
-                theirs - 1, signals.states[theirs - 1]
-            )
-        places_N = layout.positions_N - encoder.config.position_offset
-        losses = [
-            relation_loss(own_ND, its_ND, layout.text_N, places_N, heads=self.relation_heads)
-            for own_ND, its_ND in zip(ours, targets, strict=True)
-        ]
-        return torch.stack(losses).mean(dim=0)
+        term = RelationTerm(self.teacher_encoder, self.relation_layers, self.relation_heads)
+        return term.losses(encoder, output.state(own - 1), signals.states[theirs - 1], layout)
 
 
 def require_terms(weights: Mapping[str, float]) -> None:

@@ -68,12 +68,15 @@ class MaskedLMObjective:
         """Return the hidden tokens."""
         return {NAME: float(len(batch.places))}
 
-    def loss_sums(self, model: TaskModel, batch: Masked, noise: Noise) -> Mapping[str, Tensor]:
+    def loss_sums(
+        self, model: TaskModel, batch: Masked, noise: Noise | None
+    ) -> Mapping[str, Tensor]:
         """Return the summed loss of the hidden tokens."""
-        layout = arrange(batch.texts, model.config, device=noise.device, how=self.how)
+        device = next(model.parameters()).device
+        layout = arrange(batch.texts, model.config, device=device, how=self.how)
         hidden_ND = model.encode(layout, noise=noise).last
-        places = torch.from_numpy(batch.places).to(noise.device)
-        targets = torch.from_numpy(batch.targets).to(noise.device)
+        places = torch.from_numpy(batch.places).to(device)
+        targets = torch.from_numpy(batch.targets).to(device)
         _, losses = vocabulary_losses(decoder_at(model, hidden_ND[places]), targets)
         return {NAME: losses}
 

@@ -17,7 +17,7 @@ from potstill.data.columns import Columns
 from potstill.data.rows import Rows
 from potstill.distillation.augment import Augmentation, augmented
 from potstill.distillation.layer_map import EVEN, layer_map_from_words
-from potstill.distillation.layers import Kept, choose_layers, layers_from_words
+from potstill.distillation.layers import Kept, kept_as_asked
 from potstill.distillation.narrow import narrow_config
 from potstill.distillation.objective import (
     require_terms,
@@ -375,18 +375,14 @@ def _require_narrowing(recipe: DistillRecipe, task: str, folder: ModelFolder) ->
 
 def _layers_asked(recipe: DistillRecipe, depth: int) -> tuple[int, Kept | None]:
     """Return how many layers the student has, and which; None: they are to be searched for."""
-    if recipe.keep:
-        kept = layers_from_words(recipe.keep, teacher_layers=depth)
-        if recipe.layers not in (0, len(kept)):
-            raise RecipeError(
-                f"--layers {recipe.layers} and --keep {recipe.keep} do not fit together",
-                cure="leave --layers out",
-            )
-        return len(kept), kept
-    layers = recipe.layers or max(1, depth // 2)
-    is_searched = recipe.choose == SEARCH
-    kept = choose_layers(depth, layers, choice=EVEN if is_searched else recipe.choose)
-    return layers, None if is_searched else kept
+    is_searched = recipe.choose == SEARCH and not recipe.keep
+    kept = kept_as_asked(
+        recipe.keep,
+        recipe.layers,
+        teacher_layers=depth,
+        choice=EVEN if is_searched else recipe.choose,
+    )
+    return len(kept), None if is_searched else kept
 
 
 def _searched(run: StudentRun) -> tuple[Kept, list[Candidate]]:

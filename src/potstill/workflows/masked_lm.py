@@ -23,57 +23,30 @@ from potstill.files import require_free, told_in_one_line
 from potstill.models.loading import load_task_model, load_with_new_head, tensors_of
 from potstill.models.precision import resolve_precision
 from potstill.models.task_model import TaskModel
-from potstill.recipe import TrainingRecipe, recipe_hash, require_range, settings_named
+from potstill.recipe import recipe_hash, settings_named
 from potstill.report import Measured, Report
 from potstill.train.checkpoints import CheckpointFolder
 from potstill.train.held_out import HeldOutLoss
 from potstill.train.loop import TrainingResult, train
 from potstill.train.masked_lm_objective import MaskedLMObjective
 from potstill.train.progress import Listener, log_to
+from potstill.workflows.corpus_recipe import CorpusRecipe, settled
 from potstill.workflows.passages import CorpusSources, Ground, read_passages
 from potstill.workflows.task_rows import joined_world, own_device, run_folder
 
 TASK = "masked-lm"
 HEAD = HeadSpec(kind="masked-lm")
-_PEAK = 5e-4  # Sanh et al. 2019
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaskedLMRecipe(TrainingRecipe):
+class MaskedLMRecipe(CorpusRecipe):
     """How a masked-LM model is trained.
 
     Raises:
         RecipeError: a setting outside its range.
     """
 
-    epochs: float = 1.0
-    tokens: int = 0  # real tokens to train on, instead of epochs; 0: by epochs
-    step_tokens: int = 8_192  # real tokens of an optimizer step, over all processes
-    learning_rate: float = _PEAK
-    warmup_share: float = 0.05
-    weight_decay: float = 0.01
-    adam_beta2: float = 0.98
-    adam_epsilon: float = 1e-6
-    scores: int = 10  # how often the held-out loss is taken in a run, instead of a number an epoch
-    max_length: int = 128  # tokens of a passage, special ones included
-    held_out_documents: int = 500  # whose loss is watched; never trained on
     scratch: str = ""  # a preset's name, or WIDTHxLAYERS: nothing but the tokenizer is kept
-    mask_share: float = 0.15  # of each passage's tokens are guessed
-    mask_hidden: float = 0.8  # of these: [MASK] is shown
-    mask_random: float = 0.1  # of these: another token is shown
-    mask_smoothing: float = 0.0  # 0.7 chooses rare tokens more often, as XLM and DistilBERT
-    whole_words: bool = False  # all tokens of a word are hidden together
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be run, with the setting's name."""
-        TrainingRecipe.__post_init__(self)
-        require_range("scores", self.scores, at_least=1)
-        require_range("tokens", self.tokens, at_least=0)
-        require_range("max_length", self.max_length, at_least=16)
-        for name in ("step_tokens", "batch_tokens"):
-            require_range(name, getattr(self, name), at_least=self.max_length)
-        require_range("held_out_documents", self.held_out_documents, at_least=1)
-        require_range("mask_smoothing", self.mask_smoothing, at_least=0.0, below=math.inf)
 
 
 # By name for --recipe; what they leave out is the default.
@@ -142,7 +115,8 @@ class _Training:
             )
         self.listeners = ground.listeners
         self.passages = read_passages(inputs.corpus, self.tokenizer, recipe, ground)
-        self.recipe = self._settled(recipe)
+        tokens = int(self.passages.train.lengths.sum(dtype=np.int64))
+        self.recipe = settled(recipe, corpus_tokens=tokens)
 
     def run(self) -> Report:
         """Train, keep the best, write the bundle."""
@@ -171,14 +145,6 @@ class _Training:
             world=self.world,
         )
         return self._finish(model, result, checkpoints.path, before, held_out.measured(model))
-
-    def _settled(self, recipe: MaskedLMRecipe) -> MaskedLMRecipe:
-        """Return the recipe with epochs for its budget, and scores spread over the run."""
-        all_tokens = int(self.passages.train.lengths.sum(dtype=np.int64))
-        epochs = recipe.tokens / all_tokens if recipe.tokens else recipe.epochs
-        return replace(
-            recipe, epochs=epochs, scores_per_epoch=max(1, math.ceil(recipe.scores / epochs))
-        )
 
     def _start(self) -> TaskModel:
         """Return the model before its first step."""

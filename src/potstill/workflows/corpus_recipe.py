@@ -1,0 +1,58 @@
+"""What every training on a corpus is asked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from potstill.recipe import TrainingRecipe, require_range
+
+Recipe = TypeVar("Recipe", bound="CorpusRecipe")
+
+_PEAK = 5e-4  # Sanh et al. 2019
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusRecipe(TrainingRecipe):
+    """How a training on a corpus runs: steps and budget in tokens, and what is hidden.
+
+    Raises:
+        RecipeError: a setting outside its range.
+    """
+
+    epochs: float = 1.0
+    tokens: int = 0  # real tokens to train on, instead of epochs; 0: by epochs
+    step_tokens: int = 8_192  # real tokens of an optimizer step, over all processes
+    learning_rate: float = _PEAK
+    warmup_share: float = 0.05
+    weight_decay: float = 0.01
+    adam_beta2: float = 0.98
+    adam_epsilon: float = 1e-6
+    scores: int = 10  # how often the held-out loss is taken in a run, instead of a number an epoch
+    max_length: int = 128  # tokens of a passage, special ones included
+    held_out_documents: int = 500  # whose loss is watched; never trained on
+    mask_share: float = 0.15  # of each passage's tokens are guessed
+    mask_hidden: float = 0.8  # of these: [MASK] is shown
+    mask_random: float = 0.1  # of these: another token is shown
+    mask_smoothing: float = 0.0  # 0.7 chooses rare tokens more often, as XLM and DistilBERT
+    whole_words: bool = False  # all tokens of a word are hidden together
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run, with the setting's name."""
+        TrainingRecipe.__post_init__(self)
+        require_range("scores", self.scores, at_least=1)
+        require_range("tokens", self.tokens, at_least=0)
+        require_range("max_length", self.max_length, at_least=16)
+        for name in ("step_tokens", "batch_tokens"):
+            require_range(name, getattr(self, name), at_least=self.max_length)
+        require_range("held_out_documents", self.held_out_documents, at_least=1)
+        require_range("mask_smoothing", self.mask_smoothing, at_least=0.0, below=math.inf)
+
+
+def settled(recipe: Recipe, *, corpus_tokens: int) -> Recipe:
+    """Return the recipe with epochs for its budget, and the scores spread over the run."""
+    epochs = recipe.tokens / corpus_tokens if recipe.tokens else recipe.epochs
+    return replace(
+        recipe, epochs=epochs, scores_per_epoch=max(1, math.ceil(recipe.scores / epochs))
+    )

@@ -1,0 +1,94 @@
+"""How a student is taught on a corpus: the settings of `distill --corpus`, and its presets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from potstill.distillation.general_objective import TERMS
+from potstill.distillation.layers import CHOICES
+from potstill.distillation.student import ARCHITECTURES
+from potstill.recipe import require_choice, require_range, settings_named
+from potstill.workflows.corpus_recipe import CorpusRecipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneralRecipe(CorpusRecipe):
+    """How a student is cut and taught on a corpus; the defaults are DistilBERT's.
+
+    Raises:
+        RecipeError: a setting outside its range.
+    """
+
+    layers: int = 0  # of the student; 0: half of the teacher's
+    choose: str = "distilbert"  # even, distilbert, bottom, top
+    keep: str = ""  # layers by number, counted from 0: "0,2,4"; instead of layers and choose
+    architecture: str = "auto"  # auto, teacher, distilbert
+    soft_targets: float = 5.0  # weight of the teacher's guesses
+    masked_lm: float = 2.0  # weight of the hidden tokens
+    hidden_cosine: float = 1.0  # weight of 1 - cosine of the last hidden states
+    relations: float = 0.0  # weight of KL of query, key and value relations of one layer
+    temperature: float = 2.0  # of the soft targets
+    other_share: float = 1.0  # of the tokens that are not hidden: soft targets are learned there
+    relation_layer: int = 0  # of the teacher, counted from 1; 0: the last
+    relation_heads: int = 0  # into which queries, keys and values are cut; 0: the teacher's
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run, with the setting's name."""
+        CorpusRecipe.__post_init__(self)
+        for name in TERMS:
+            require_range(name, getattr(self, name), at_least=0.0, below=math.inf)
+        for name in ("layers", "relation_layer", "relation_heads"):
+            require_range(name, getattr(self, name), at_least=0)
+        require_choice("choose", self.choose, CHOICES)
+        require_choice("architecture", self.architecture, ARCHITECTURES)
+        require_range("temperature", self.temperature, above=0.0, below=math.inf)
+        require_range("other_share", self.other_share, at_least=0.0, at_most=1.0)
+
+
+def distilbert() -> GeneralRecipe:
+    """Return the original recipe, constant by constant, but for the length of the run.
+
+    Weights 5, 2, 1 (the author's word, not the README's other set), temperature 2, soft targets at
+    every token, cosine on the last hidden state, Adam with 0.9 and 0.98, no weight decay, a peak of
+    5e-4 after 5 % of the steps, gradients cut at 5, frequent tokens hidden less often (0.7). Unlike
+    the original code each passage gives its share of hidden tokens, and the vector of token type 0
+    is folded into the positions instead of being dropped.
+
+    Source: Sanh et al. 2019, arXiv 1910.01108; huggingface/transformers issue 2013.
+    """
+    return GeneralRecipe(weight_decay=0.0, clip_norm=5.0, mask_smoothing=0.7)
+
+
+def relations() -> GeneralRecipe:
+    """Return MiniLMv2's recipe: relations of the last layers, and nothing of the vocabulary.
+
+    Source: Wang et al. 2020, arXiv 2012.15828, section 4 (weight decay 0.01, peak 6e-4).
+    """
+    return GeneralRecipe(
+        soft_targets=0.0, masked_lm=0.0, hidden_cosine=0.0, relations=1.0, learning_rate=6e-4
+    )
+
+
+def potstill() -> GeneralRecipe:
+    """Return a combination of both that asks the vocabulary at fewer positions.
+
+    Soft targets at the hidden tokens and a tenth of the others, half the weight of hidden tokens
+    themselves (DistilBERT's ablation: they are worth 0.3 points, soft targets 3), the cosine, and
+    relations. A hypothesis: see docs/general-distillation.md for what is measured of it.
+    """
+    return GeneralRecipe(masked_lm=1.0, relations=1.0, other_share=0.1)
+
+
+PRESETS: Mapping[str, Callable[[], GeneralRecipe]] = {
+    "distilbert": distilbert,
+    "relations": relations,
+    "potstill": potstill,
+}
+
+
+def named_recipe(name: str) -> Mapping[str, Any]:
+    """Return the settings of a preset that --recipe names; see `settings_named`."""
+    return settings_named(name, {known: asdict(make()) for known, make in PRESETS.items()})

@@ -1,0 +1,211 @@
+"""`potstill distill --corpus`: exact start, presets, a run that is worth it, wrong inputs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+import potstill
+from potstill.errors import Stopped
+from potstill.recipe import settings_from_toml, with_settings
+from potstill.train.progress import Meter, Progress
+from potstill.workflows.general_distill import GeneralInputs, distill_general
+from potstill.workflows.general_recipe import PRESETS, GeneralRecipe
+from potstill.workflows.passages import CorpusSources
+from tests.command_line import said
+from tests.conftest import REPOSITORY
+from tests.folders import write_tiny_model
+from tests.tiny import WORDS
+
+SMALL = {
+    "max_length": 32,
+    "step_tokens": 512,
+    "batch_tokens": 256,
+    "held_out_documents": 10,
+    "scores": 2,
+    "precision": "fp32",
+}
+FLAGS = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a masked-LM teacher that has learned a little, and its corpus."""
+    folder = tmp_path_factory.mktemp("general")
+    write_tiny_model(folder / "bare")
+    words = [word for word in WORDS if word.isalnum()]
+    lines = [
+        " ".join(words[(first + step * apart) % len(words)] for step in range(24))
+        for first in range(len(words))
+        for apart in (1, 2)
+    ]
+    (folder / "texts.txt").write_text("\n".join(lines) + "\n")
+    potstill.finetune(
+        *(folder / "bare", folder / "texts.txt", folder / "teacher"),
+        task="masked-lm",
+        threads=1,
+        **SMALL | {"epochs": 30, "learning_rate": 5e-3, "step_tokens": 256},
+    )
+    return folder
+
+
+def words_of(ground: Path, out: Path, *more: object) -> list[object]:
+    return [
+        *("distill", "--teacher", ground / "teacher", "--corpus", ground / "teacher.corpus"),
+        *("--out", out, "--threads", "1", *FLAGS, *more),
+    ]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_each_preset_teaches_a_student_more_than_its_cut_knew(
+    preset: str, capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out", "--recipe", preset, "--epochs", "6", "--json")
+    answer = said(capsys, *words, "--learning-rate", "2e-3").answer
+    start, end = answer["start"]["student"], answer["held_out"]
+    for name, value in end.items():
+        assert value < start[name], name
+    assert answer["layers_kept"] == [0]
+    facts = said(capsys, "info", tmp_path / "out", "--json").answer
+    assert (facts["task"], facts["layers"]) == ("masked-lm", 1)
+    assert facts["lineage"]["verb"] == "distill"
+    assert facts["fingerprint"] == answer["fingerprint"]
+
+
+def test_what_comes_out_is_a_distilbert_that_transformers_loads_and_finetune_takes(
+    ground: Path, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    potstill.distill(
+        *(ground / "teacher", tmp_path / "out"),
+        corpus=ground / "texts.txt",
+        threads=1,
+        **SMALL | {"epochs": 3, "learning_rate": 2e-3},
+    )
+    model = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
+    assert type(model).__name__ == "DistilBertForMaskedLM"
+    rows = [{"text": f"good word{n}", "label": "a"} for n in range(20)]
+    rows += [{"text": f"bad word{n}", "label": "b"} for n in range(20)]
+    found = potstill.finetune(tmp_path / "out", rows, tmp_path / "tuned", epochs=1.0, threads=1)
+    assert found.task == "classification"
+
+
+def test_the_table_shows_cut_student_and_teacher(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out", "--epochs", "3", "--learning-rate", "2e-3")
+    told = said(capsys, *words)
+    lines = [line.split("\t") for line in told.out.splitlines()]
+    assert ["held-out text", "the cut", "student", "teacher"] in lines
+    assert [line[0] for line in lines[1:5]] == [
+        *("soft_targets", "masked_lm", "hidden_cosine", "held_out_loss")
+    ]
+
+
+def test_stopped_and_resumed_it_ends_with_the_same_weights(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Meter, "is_due", property(lambda meter: True))
+    recipe = replace(PRESETS["potstill"](), epochs=2.0, checkpoint_every_s=0, **SMALL)
+    inputs = GeneralInputs(
+        teacher=ground / "teacher", corpus=CorpusSources(files=[ground / "teacher.corpus"])
+    )
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 5:
+            raise Stopped("stopped by the test")
+
+    whole = distill_general(inputs, recipe, out=tmp_path / "whole", threads=1)
+    with pytest.raises(Stopped):
+        distill_general(inputs, recipe, out=tmp_path / "cut", threads=1, listeners=(stop,))
+    resumed = distill_general(inputs, recipe, out=tmp_path / "cut", threads=1)
+    assert resumed.details["resumed_from"] is not None
+    assert resumed.fingerprint == whole.fingerprint
+
+
+def test_a_run_that_is_worse_than_its_cut_fails_loudly(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out", "--epochs", "0.5", "--learning-rate", "3")
+    told = said(capsys, *words)
+    assert told.status == 1
+    assert "no better than the cut it began from" in told.err or "not finite" in told.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (("--train", "x.jsonl"), "--train means nothing for general distillation"),
+        (("--control", "tuned"), "--control means nothing"),
+        (("--teacher", "other"), "there are 2 teachers"),
+        (("--set", "relation_layer=9", "--set", "relations=1"), "relation_layer is 9"),
+        (("--set", "relation_heads=7", "--set", "relations=1"), "relation_heads is 7"),
+        (("--set", "other_share=2"), "other_share is 2"),
+        (("--layers", "5"), "a student of 5 layers"),
+        (("--keep", "0,1", "--layers", "1"), "do not fit together"),
+        (("--recipe", "tinybert"), "there is no recipe 'tinybert'"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(
+    more: tuple[str, ...],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    ground: Path,
+    tmp_path: Path,
+) -> None:
+    told = said(capsys, *words_of(ground, tmp_path / "out", *more))
+    assert told.status == 2
+    assert complaint in told.complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_without_a_head_is_told_how_to_get_one(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out")
+    words[words.index(ground / "teacher")] = ground / "bare"
+    told = said(capsys, *words)
+    assert told.status == 2
+    assert "the teacher has no masked-LM head" in told.complaint
+    assert "potstill finetune --task masked-lm --model bare" in told.complaint
+
+
+def test_flags_of_texts_are_refused_without_a_corpus(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = ["distill", "--teacher", ground / "teacher", "--out", tmp_path / "out"]
+    told = said(capsys, *words, "--train", "x.jsonl", "--evaluation", "y.jsonl")
+    assert told.status == 2
+    assert "--evaluation means nothing for task distillation" in told.complaint
+
+
+def test_a_corpus_of_other_files_is_refused_with_the_difference(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other.txt").write_text("good movie " * 20 + "\n")
+    words = words_of(ground, tmp_path / "out", "--corpus-folder", ground / "teacher.corpus")
+    words[words.index("--corpus") + 1] = tmp_path / "other.txt"
+    told = said(capsys, *words)
+    assert told.status == 2
+    assert "other.txt" in told.complaint
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_files_of_the_presets_say_what_the_functions_say(name: str) -> None:
+    told = settings_from_toml(REPOSITORY / "recipes" / f"general_{name}.toml")
+    assert with_settings(GeneralRecipe(), told) == PRESETS[name]()
+
+
+def test_the_original_recipe_is_that_of_the_paper_constant_by_constant() -> None:
+    found = asdict(PRESETS["distilbert"]())
+    expected = {
+        **{"soft_targets": 5.0, "masked_lm": 2.0, "hidden_cosine": 1.0, "relations": 0.0},
+        **{"temperature": 2.0, "other_share": 1.0, "mask_share": 0.15, "mask_hidden": 0.8},
+        **{"mask_random": 0.1, "mask_smoothing": 0.7, "adam_beta1": 0.9, "adam_beta2": 0.98},
+        **{"adam_epsilon": 1e-6, "weight_decay": 0.0, "learning_rate": 5e-4, "warmup_share": 0.05},
+        **{"clip_norm": 5.0, "choose": "distilbert"},
+    }
+    assert {name: found[name] for name in expected} == expected
