@@ -204,17 +204,20 @@ def tasks(result: Result) -> str:
                 f"{row['majority']:.3f}",
                 f"{row['teacher']:.4f}",
                 f"{row['student']:.4f}",
+                "-" if row["spread"] != row["spread"] else f"{row['spread']:.4f}",
                 f"{row['control']:.4f}",
                 f"{kept['value']:.1%} ({kept['low']:.1%} to {kept['high']:.1%})"
                 if row["is_solved"]
                 else "teacher does not solve this task",
+                f"{row['gain_retained']['value']:.1%}" if row["is_solved"] else "-",
                 f"{over['value']:+.4f} ({over['low']:+.4f} to {over['high']:+.4f})",
                 "yes" if row["half_width"] < 0.04 else f"no (±{row['half_width']:.1%})",
             ]
         )
     header = [
         *("task", "metric", "train rows", "test rows", "seeds", "trivial", "teacher", "student"),
-        *("control", "retention (95 %)", "student - control (95 %)", "can show 95 %"),
+        *("spread over seeds", "control", "retention (95 %)", "gain retained"),
+        *("student - control (95 %)", "can show 95 %"),
     ]
     told = result["table"]
     lines = [

@@ -16,7 +16,10 @@ from potstill.workflows.corpus_recipe import CorpusRecipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneralRecipe(CorpusRecipe):
-    """How a student is cut and taught on a corpus; the defaults are DistilBERT's.
+    """How a student is cut and taught on a corpus.
+
+    The defaults are DistilBERT's weights, with the teacher heard at the hidden tokens and a tenth
+    of the others.
 
     Raises:
         RecipeError: a setting outside its range.
@@ -31,7 +34,7 @@ class GeneralRecipe(CorpusRecipe):
     hidden_cosine: float = 1.0  # weight of 1 - cosine of the last hidden states
     relations: float = 0.0  # weight of KL of query, key and value relations of one layer
     temperature: float = 2.0  # of the soft targets
-    other_share: float = 1.0  # of the tokens that are not hidden: soft targets are learned there
+    other_share: float = 0.1  # of the tokens that are not hidden: soft targets are learned there
     relation_layer: int = 0  # of the teacher, counted from 1; 0: the last
     relation_heads: int = 0  # into which queries, keys and values are cut; 0: the teacher's
 
@@ -59,7 +62,7 @@ def distilbert() -> GeneralRecipe:
 
     Source: Sanh et al. 2019, arXiv 1910.01108; huggingface/transformers issue 2013.
     """
-    return GeneralRecipe(weight_decay=0.0, clip_norm=5.0, mask_smoothing=0.7)
+    return GeneralRecipe(other_share=1.0, weight_decay=0.0, clip_norm=5.0, mask_smoothing=0.7)
 
 
 def relations() -> GeneralRecipe:
@@ -73,13 +76,13 @@ def relations() -> GeneralRecipe:
 
 
 def potstill() -> GeneralRecipe:
-    """Return a combination of both that asks the vocabulary at fewer positions.
+    """Return a combination of both, with the vocabulary asked at few positions.
 
     Soft targets at the hidden tokens and a tenth of the others, half the weight of hidden tokens
     themselves (DistilBERT's ablation: they are worth 0.3 points, soft targets 3), the cosine, and
     relations. A hypothesis: see docs/general-distillation.md for what is measured of it.
     """
-    return GeneralRecipe(masked_lm=1.0, relations=1.0, other_share=0.1)
+    return GeneralRecipe(masked_lm=1.0, relations=1.0)
 
 
 PRESETS: Mapping[str, Callable[[], GeneralRecipe]] = {
