@@ -19,6 +19,7 @@ from potstill.workflows.retrieval import StoredAs, search_all
 from potstill.workflows.suite import SuiteOptions, run_suite
 from potstill.workflows.suite_table import suite_table
 from tests.command_line import said
+from tests.task_data import measure_here
 from tests.tiny import WORDS, tiny_config, write_tiny_tokenizer
 
 DOCUMENTS = [f"word{place} the film word{place + 1} was {WORDS[8 + place]}" for place in range(40)]
@@ -170,14 +171,26 @@ def test_texts_of_both_files_are_learned_from(
 
 
 def test_shrinking_a_model_of_vectors_keeps_its_untaught_cut_as_the_control(
-    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    ground: Path,
+    tmp_path: Path,
 ) -> None:
+    measure_here(monkeypatch)
     pairs = [
-        {"text": f"word{n}", "text_pair": f"word{n} film", "label": str(n % 3)} for n in range(9)
+        {"text": f"word{n} the", "text_pair": f"word{n + n % 3} film", "label": str(n % 3)}
+        for n in range(30)
     ]
     lines(tmp_path / "pairs.jsonl", pairs)
-    rows = ["--train", ground / "texts.jsonl", "--test", tmp_path / "pairs.jsonl"]
-    words = ["shrink", "--teacher", ground / "teacher", "--task", "embedding", *rows]
-    told = said(capsys, *words, "--control", "--layers", 1, "--plan", "--out", tmp_path / "out")
+    rows = ["--train", ground / "many.jsonl", "--test", tmp_path / "pairs.jsonl"]
+    words = ["shrink", "--teacher", ground / "teacher", "--task", "embedding", *rows, "--control"]
+    cut = ["--layers", 1, "--choose", "even", "--set", "learning_rates=3e-3", "--threads", 1]
+    few = ["--set", "dev_share=0.05"]  # too few to tell a collapse
+    told = said(capsys, *words, *cut, "--epochs", 2, *few, "--out", tmp_path / "out", "--json")
     assert told.status == 0, told.err
-    assert "keep the student as it was before its first step, as the control" in told.out
+    assert "keep the student as it was before its first step, as the control" in told.err
+    assert "SentenceTransformer" in (tmp_path / "out" / "README.md").read_text()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [model["name"] for model in report["models"]] == ["teacher", "student", "control"]
+    assert report["distillation"]["control"]["control"] == "cut"
+    assert (tmp_path / "out-control" / "modules.json").is_file()

@@ -189,6 +189,14 @@ def test_the_command_prints_the_stored_table(
     assert answer["rows"][0]["task"] == "praise"
 
 
+def test_an_empty_table_says_that_it_is_empty(
+    capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path
+) -> None:
+    told = said(capsys, "suite", file, "--out", tmp_path / "runs", "--table")
+    assert told.status == 0
+    assert "no task has a teacher and its student yet\npartial: 0 of 9 cells are stored" in told.out
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -473,4 +473,4 @@ def _told(found: Interval) -> str:
 
 
 def _card(folder: ModelFolder, manifest: Manifest) -> str:
-    return model_card(folder.config, folder.head, manifest)
+    return model_card(folder.config, folder.answering_head, manifest)

@@ -198,6 +198,8 @@ def summary_lines(table: SuiteTable) -> list[str]:
         if solved
         else "no teacher solves its task, so there is no retention to tell"
     ]
+    if not table.rows:
+        lines = ["no task has a teacher and its student yet"]
     too_small = [f"{row.task} (±{row.half_width:.1%})" for row in table.rows if not row.can_show_95]
     if too_small:
         lines.append(
