@@ -176,9 +176,9 @@ def test_finetune_understands_the_names_of_pipelines(
 
 @pytest.mark.parametrize(
     ("task", "complaint"),
-    [("fill-mask", "task is 'masked-lm'"), ("text-clasification", "text-classification?")],
+    [("translation", "task is 'translation'"), ("text-clasification", "text-classification?")],
 )
-def test_finetune_refuses_other_tasks_in_one_line(
+def test_finetune_refuses_tasks_that_there_are_not_in_one_line(
     task: str, complaint: str, capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:
     words = finetuning(ground / "bare", ground / "train.jsonl", tmp_path / "out")
