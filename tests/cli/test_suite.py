@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,23 @@ def test_a_second_run_trains_nothing(file: Path, done: Path) -> None:
     before = tree_of(done)
     run_suite(file, options(done, listeners=(no_training,)))
     assert tree_of(done) == before
+
+
+def test_other_test_rows_are_judged_anew_and_nothing_is_trained(
+    file: Path, done: Path, tmp_path: Path
+) -> None:
+    def no_training(progress: Progress) -> None:
+        raise AssertionError(f"trained again: {progress.line()}")
+
+    moved = tmp_path / "data"
+    shutil.copytree(file.parent, moved, ignore=shutil.ignore_patterns("model*"))
+    shutil.copytree(done, tmp_path / "runs")
+    write_rows(moved / "test.jsonl", count=70, seed=9)
+    how = options(tmp_path / "runs", data=moved, listeners=(no_training,))
+    assert suite_table(file, how).rows == []
+    cells = run_suite(file, how)
+    assert {cell.test_rows for cell in cells} == {70}
+    assert {cell.key for cell in cells} == {cell.key for cell in run_suite(file, options(done))}
 
 
 def test_later_seeds_take_the_learning_rates_that_the_first_chose(done: Path) -> None:

@@ -24,6 +24,12 @@ _QRELS = ("qrels.tsv", "qrels/test.tsv")  # the first that is there
 _WIDTHS = (3, 4)  # BEIR's, TREC's
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Return the files that a retrieval set is read from, as far as they are there."""
+    judgements = [folder / name for name in _QRELS if (folder / name).is_file()]
+    return [*filter(Path.is_file, (folder / _CORPUS, folder / _QUERIES)), *judgements[:1]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Retrieval:
     """Documents, queries, and which documents answer which query."""

@@ -6,6 +6,7 @@ again; what was killed goes on; a changed recipe gives a new cell beside the old
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.data.overlap import find_overlap
 from potstill.data.readers import read_rows
+from potstill.data.retrieval import files_of
 from potstill.data.rows import Rows
 from potstill.errors import RecipeError
 from potstill.files import sha256_of_file, told_in_one_line, write_atomically
@@ -76,6 +78,7 @@ class Cell:
     test_rows: int
     train_rows: int
     notes: Mapping[str, Any]  # overlap of unlabelled and training rows with the test rows
+    judged_on: str = ""  # hash of the test set and of how it is read; "": not told
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -214,6 +217,7 @@ class _Runner:
             test_rows=judged.rows,
             train_rows=self._row_count(task),
             notes={**self._notes(task, test), **judged.notes},
+            judged_on=self._judged_on(task),
         )
         file = self._stored(task, kind, seed, key)
         with told_in_one_line(file):
@@ -388,7 +392,23 @@ class _Runner:
 
     def _read(self, task: SuiteTask, kind: str, seed: int, key: str) -> Cell | None:
         file = self._stored(task, kind, seed, key)
-        return Cell(**json.loads(file.read_bytes())) if file.is_file() else None
+        if not file.is_file():
+            return None
+        cell = Cell(**json.loads(file.read_bytes()))
+        is_stale = cell.judged_on and cell.judged_on != self._judged_on(task)
+        return None if is_stale else cell  # it is judged again, and nothing is trained
+
+    def _judged_on(self, task: SuiteTask) -> str:
+        """Return a hash of the test set and of how it is read; the key tells the training alone."""
+        content = [task.primary, task.index, task.grades]
+        for name in (task.test, task.also_test):
+            if name is None or is_hub(name):
+                content.append(str(name))
+                continue
+            path = Path(self._file(name) or "")
+            files = files_of(path) if path.is_dir() else [path]
+            content += [sha256_of_file(file) for file in files]
+        return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
 
 
 def _require_rows_to_learn_from(task: SuiteTask) -> None:
