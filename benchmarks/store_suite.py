@@ -49,7 +49,11 @@ def store_cells(recipe: Path, runs: Path, name: str) -> None:
         key=lambda row: (not row["is_solved"], row["retention"]["value"]),
     )
     solved = [row["retention"]["value"] for row in rows if row["is_solved"]]
-    table |= {"rows": rows, "cells": len(told_cells), "mean_retention": float(np.mean(solved))}
+    table |= {"rows": rows, "cells": len(told_cells)}
+    table |= {
+        "mean_retention": float(np.mean(solved)),
+        "median_retention": float(np.median(solved)),
+    }
     pack(name, cells)
     store(name, {"table": table, "cells": told_cells})
 

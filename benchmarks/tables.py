@@ -221,7 +221,8 @@ def tasks(result: Result) -> str:
     ]
     told = result["table"]
     lines = [
-        f"Mean retention over the tasks that the teacher solves: {told['mean_retention']:.1%}."
+        f"Retention over the tasks that the teacher solves: mean {told['mean_retention']:.1%}, "
+        f"median {told['median_retention']:.1%}."
     ]
     if told["cells"] < told["of_cells"]:
         lines.append(f"Partial: {told['cells']} of {told['of_cells']} cells are stored.")

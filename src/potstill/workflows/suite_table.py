@@ -74,8 +74,16 @@ class SuiteTable:
     @property
     def mean_retention(self) -> float:
         """Return the mean over the tasks that the teacher solves; nan where there is none."""
-        solved = [row.retention.value for row in self.rows if row.is_solved]
-        return float(np.mean(solved)) if solved else float("nan")
+        return float(np.mean(self._solved)) if self._solved else float("nan")
+
+    @property
+    def median_retention(self) -> float:
+        """Return the median over the same tasks: one noisy task moves the mean."""
+        return float(np.median(self._solved)) if self._solved else float("nan")
+
+    @property
+    def _solved(self) -> list[float]:
+        return [row.retention.value for row in self.rows if row.is_solved]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -83,6 +91,7 @@ class SuiteTable:
             "cells": self.cells,
             "of_cells": self.of_cells,
             "mean_retention": self.mean_retention,
+            "median_retention": self.median_retention,
             "rows": [asdict(row) for row in self.rows],
         }
 
@@ -194,7 +203,8 @@ def summary_lines(table: SuiteTable) -> list[str]:
     """Return what stands under the table."""
     solved = sum(row.is_solved for row in table.rows)
     lines = [
-        f"mean retention over {solved} solved tasks: {table.mean_retention:.1%}"
+        f"retention over {solved} solved tasks: mean {table.mean_retention:.1%}, median "
+        f"{table.median_retention:.1%}"
         if solved
         else "no teacher solves its task, so there is no retention to tell"
     ]
