@@ -13,7 +13,7 @@ from pathlib import Path
 
 from potstill.errors import OutputError, PotstillError, StorageError
 
-_TEMPORARY_SUFFIX = ".potstill-part"
+TEMPORARY_SUFFIX = ".potstill-part"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -23,7 +23,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         OutputError: the folder cannot be written.
         StorageError: the disk is full.
     """
-    temporary = path.with_name(path.name + _TEMPORARY_SUFFIX)
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     with told_in_one_line(path):
         try:
             with temporary.open("wb") as stream:
@@ -48,7 +48,7 @@ def folder_whole_or_absent(target: Path) -> Iterator[Path]:
         StorageError: the disk is full.
     """
     require_free(target)
-    staging = target.with_name(f".{target.name}.{os.getpid()}{_TEMPORARY_SUFFIX}")
+    staging = target.with_name(f".{target.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     with told_in_one_line(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if staging.exists():

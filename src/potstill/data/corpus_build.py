@@ -46,7 +46,7 @@ from potstill.data.corpus_shards import (
 from potstill.data.hub_stream import hub_revision
 from potstill.data.opening import opened
 from potstill.errors import DataError, RecipeError
-from potstill.files import _TEMPORARY_SUFFIX, require_free, sha256_of_file, told_in_one_line
+from potstill.files import TEMPORARY_SUFFIX, require_free, sha256_of_file, told_in_one_line
 from potstill.recipe import require_range
 from potstill.text.ragged import Int32
 from potstill.text.tokenizer import Tokenizer
@@ -214,7 +214,7 @@ def _stored(folder: Path) -> CorpusManifest | None:
     stored = read_manifest(folder)
     if stored is None:
         if folder.is_dir():
-            (folder / f"{FILE}{_TEMPORARY_SUFFIX}").unlink(missing_ok=True)
+            (folder / f"{FILE}{TEMPORARY_SUFFIX}").unlink(missing_ok=True)
         require_free(folder)
     return stored
 

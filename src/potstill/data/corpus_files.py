@@ -17,7 +17,7 @@ from potstill.data import fields
 from potstill.data.decompression import ARCHIVES, archive_faults_told, plain_stream
 from potstill.data.hub_rows import PREFIX
 from potstill.data.hub_stream import hub_stream
-from potstill.data.jsonl import _not_json
+from potstill.data.jsonl import not_json
 from potstill.data.opening import decoded, numbered_lines, opened
 from potstill.errors import DataError, MissingExtraError
 
@@ -123,7 +123,7 @@ class CorpusSource:
         try:
             row = orjson.loads(line)
         except json.JSONDecodeError as error:  # the base class of orjson's own
-            raise _not_json(line, error, self.where(number)) from None
+            raise not_json(line, error, self.where(number)) from None
         if not isinstance(row, dict):
             raise DataError(
                 f"the row is of type {type(row).__name__}",

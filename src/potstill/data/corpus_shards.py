@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from potstill.data.corpus_manifest import ShardEntry
 from potstill.errors import DataError
-from potstill.files import _TEMPORARY_SUFFIX, sha256_of_file, write_atomically
+from potstill.files import TEMPORARY_SUFFIX, sha256_of_file, write_atomically
 from potstill.text.ragged import Int32
 
 Ids = NDArray[np.unsignedinteger]
@@ -30,7 +30,7 @@ Keys = NDArray[np.uint64]
 
 # also what a kill has left half-written
 FILE_NAME = re.compile(
-    rf"(?:ids|ends|keys)-(\d{{5,}})\.(?:bin|npy)({re.escape(_TEMPORARY_SUFFIX)})?"
+    rf"(?:ids|ends|keys)-(\d{{5,}})\.(?:bin|npy)({re.escape(TEMPORARY_SUFFIX)})?"
 )
 
 

@@ -26,21 +26,28 @@ def read_hub(source: str, *, limit: int | None = None) -> Rows:
         MissingExtraError: `datasets` is not installed.
         DataError: the name has another form, or the hub, the data set or the split is not there.
     """
-    name = _parsed(source)
-    datasets = _library(source)
-    loaded = _loaded(datasets, name)
-    dataset = loaded if name.split else _only_split(loaded, source)
+    name = hub_name(source)
+    datasets = datasets_library(source)
+    loaded = load_dataset_named(datasets, name)
+    dataset = loaded if name.split else only_split(loaded, source)
     return rows_from_dataset(dataset, source=source, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
-class _HubName:
-    source: str
+class HubName:
+    """What a name of the hub may mean."""
+
+    source: str  # as the user wrote it
     readings: tuple[tuple[str, str | None], ...]  # (path, configuration), the likeliest first
     split: str | None
 
 
-def _parsed(source: str) -> _HubName:
+def hub_name(source: str) -> HubName:
+    """Read `hub:NAME[/CONFIG][:SPLIT]`.
+
+    Raises:
+        DataError: another form.
+    """
     path, _, split = source.removeprefix(PREFIX).partition(":")
     readings: tuple[tuple[str, str | None], ...]
     match path.split("/"):
@@ -53,10 +60,15 @@ def _parsed(source: str) -> _HubName:
             readings = ((f"{owner}/{name}", configuration),)
         case _:
             raise DataError("this is no name of a data set", where=source, allowed=_FORM)
-    return _HubName(source, readings, split or None)
+    return HubName(source, readings, split or None)
 
 
-def _library(source: str) -> Any:
+def datasets_library(source: str) -> Any:
+    """Return the library `datasets`, told to send nothing.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     for variable, value in _NOTHING_IS_SENT.items():
         os.environ.setdefault(variable, value)
     try:
@@ -66,7 +78,7 @@ def _library(source: str) -> Any:
     return datasets
 
 
-def _loaded(datasets: Any, name: _HubName) -> Any:
+def load_dataset_named(datasets: Any, name: HubName) -> Any:
     """Load by the first reading of the name that is there."""
     faults: list[Exception] = []
     for path, configuration in name.readings:
@@ -75,11 +87,12 @@ def _loaded(datasets: Any, name: _HubName) -> Any:
         except OSError as error:  # not found, or out of reach
             faults.append(error)
         except Exception as error:  # the library has no common class for its errors
-            raise _not_loaded(error, name) from error
-    raise _not_loaded(faults[0], name) from faults[0]
+            raise not_loaded(error, name) from error
+    raise not_loaded(faults[0], name) from faults[0]
 
 
-def _not_loaded(error: Exception, name: _HubName) -> DataError:
+def not_loaded(error: Exception, name: HubName) -> DataError:
+    """Return the one line for a data set that could not be loaded."""
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "TRUE", "YES", "ON"}:
         cure = "HF_HUB_OFFLINE is set: unset it, or load the data set once while on line"
     elif isinstance(error, FileNotFoundError):
@@ -91,7 +104,12 @@ def _not_loaded(error: Exception, name: _HubName) -> DataError:
     return DataError(f"the data set cannot be loaded: {error}", where=name.source, cure=cure)
 
 
-def _only_split(loaded: Mapping[str, Any], source: str) -> Any:
+def only_split(loaded: Mapping[str, Any], source: str) -> Any:
+    """Return the one split of a data set.
+
+    Raises:
+        DataError: it has several.
+    """
     if len(loaded) != 1:
         splits = ", ".join(loaded)
         raise DataError(

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from potstill.data.hub_rows import (
-    _HubName,
-    _library,
-    _loaded,
-    _not_loaded,
-    _only_split,
-    _parsed,
+    HubName,
+    datasets_library,
+    hub_name,
+    load_dataset_named,
+    not_loaded,
+    only_split,
 )
 
 
@@ -25,8 +25,8 @@ def hub_revision(source: str) -> str:
         MissingExtraError: `datasets` is not installed.
         DataError: the name has another form, or the hub or the data set is not there.
     """
-    name = _parsed(source)
-    _library(source)  # the switches that send nothing, and the one line if it is absent
+    name = hub_name(source)
+    datasets_library(source)  # the switches that send nothing, and the one line if it is absent
     from huggingface_hub import HfApi
 
     faults: list[Exception] = []
@@ -35,7 +35,7 @@ def hub_revision(source: str) -> str:
             return str(HfApi().dataset_info(path).sha)
         except Exception as error:  # several libraries below, no common class
             faults.append(error)
-    raise _not_loaded(faults[0], name) from faults[0]
+    raise not_loaded(faults[0], name) from faults[0]
 
 
 def hub_stream(
@@ -52,7 +52,7 @@ def hub_stream(
     Raises:
         DataError: the data set or the split is not there, or the hub went out of reach.
     """
-    name = _parsed(source)
+    name = hub_name(source)
     dataset = _opened(name, revision)
     if column in (dataset.column_names or ()):
         dataset = dataset.select_columns([column])
@@ -61,16 +61,16 @@ def hub_stream(
         try:
             row = next(rows, None)
         except Exception as error:  # the library has no common class for its errors
-            raise _not_loaded(error, name) from error
+            raise not_loaded(error, name) from error
         if row is None:
             return
         yield number, row
 
 
-def _opened(name: _HubName, revision: str) -> Any:
+def _opened(name: HubName, revision: str) -> Any:
     """Open by the first reading of the name that is there, as `read_hub` does."""
     load = functools.partial(
-        _library(name.source).load_dataset, streaming=True, revision=revision or None
+        datasets_library(name.source).load_dataset, streaming=True, revision=revision or None
     )
-    loaded = _loaded(SimpleNamespace(load_dataset=load), name)
-    return loaded if name.split else _only_split(loaded, name.source)
+    loaded = load_dataset_named(SimpleNamespace(load_dataset=load), name)
+    return loaded if name.split else only_split(loaded, name.source)

@@ -39,10 +39,11 @@ def _numbered_values(stream: BinaryIO, source: str) -> Iterator[tuple[int, objec
         try:
             yield number, orjson.loads(line)
         except json.JSONDecodeError as error:  # the base class of orjson's own
-            raise _not_json(line, error, f"{source}, line {number}") from None
+            raise not_json(line, error, f"{source}, line {number}") from None
 
 
-def _not_json(line: bytes, error: json.JSONDecodeError, where: str) -> DataError:
+def not_json(line: bytes, error: json.JSONDecodeError, where: str) -> DataError:
+    """Return the one line for what is not JSON, or not even text."""
     decoded(line, where)  # a wrong encoding is told as such
     if "surrogate" in error.msg:
         return DataError(
