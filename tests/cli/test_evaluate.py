@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import potstill
+from potstill.errors import DataError
 from tests.command_line import finetuning, said, write_jsonl, write_rows
 from tests.folders import write_tiny_model
 
@@ -196,3 +197,30 @@ def test_a_finetune_of_one_class_is_refused(
     told = said(capsys, *finetuning(ground / "bare", same, tmp_path / "out"))
     assert told.status == 2
     assert "there is only one class, 'same'" in told.complaint
+
+
+def test_a_model_of_pairs_refuses_single_texts(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    pairs = [
+        {"text": f"film word{n}", "text_pair": ["good", "bad"][n % 2], "label": ["a", "b"][n % 2]}
+        for n in range(30)
+    ]
+    potstill.finetune(
+        *(ground / "bare", pairs, tmp_path / "tuned"), epochs=1, precision="fp32", threads=1
+    )
+    single = write_jsonl(tmp_path / "single.jsonl", {"text": "film", "label": "a"})
+    complaint = "these are single texts, and the model has learned from pairs"
+    for words in (
+        ["evaluate", tmp_path / "tuned", "--test", single],
+        ["predict", tmp_path / "tuned", "film"],
+    ):
+        told = said(capsys, *words)
+        assert told.status == 2
+        assert complaint in told.complaint
+    small = potstill.distill(
+        *(tmp_path / "tuned", tmp_path / "small"), train=pairs, layers=1, epochs=1.0, threads=1
+    )
+    with pytest.raises(DataError, match=complaint):
+        small.load().predict(["film"])
+    assert small.load().predict([("film", "good")])[0]["label"] in {"a", "b"}

@@ -17,6 +17,7 @@ from potstill.text.tokenizer import Tokenizer
 from potstill.text.windows import Windows
 
 _NAMES_OF_PAIRS = ("text", "text_pair")
+PAIRED = ("classification", "multi-label", "regression")  # tasks of single texts, or of pairs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +48,22 @@ def task_of_folder(folder: ModelFolder) -> Task:
         manifest.thresholds if manifest else {},
         manifest.settings if manifest else {},
     )
+
+
+def require_form(folder: ModelFolder, rows: Rows) -> None:
+    """Check that rows are pairs where the model has learned from pairs.
+
+    Raises:
+        DataError: they are single texts, which it would answer all the same.
+    """
+    settings = folder.manifest.settings if folder.manifest else {}
+    if settings.get("pairs") is True and "text_pair" not in rows:
+        raise DataError(
+            "these are single texts, and the model has learned from pairs of them",
+            where=rows.source,
+            allowed="rows with text and text_pair",
+            cure="name the column of the second texts with --text-pair-column",
+        )
 
 
 def lengths_of_folder(folder: ModelFolder, task: Task, *, max_length: int) -> Lengths:

@@ -20,6 +20,7 @@ from potstill.runtime.answering import (
     Answered,
     answer_rows,
     lengths_of_folder,
+    require_form,
     rows_of_inputs,
     task_of_folder,
 )
@@ -110,7 +111,12 @@ class Model:
         return self.answered_task.items(answered.answers, rows, answered.windows.truncated)
 
     def answer(self, rows: Rows) -> Answered:
-        """Return one answer a row, as the task's metrics take them."""
+        """Return one answer a row, as the task's metrics take them.
+
+        Raises:
+            DataError: single texts, and the model has learned from pairs.
+        """
+        require_form(self.folder, rows)
         return answer_rows(self.answered_task, rows, self.tokenizer, self.engine, self.lengths)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

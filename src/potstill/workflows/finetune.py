@@ -255,7 +255,7 @@ class _Finetuning:
             answer_in_numbers(model, center=self.task.center, scale=self.task.scale)
         manifest = Manifest(
             primary=primary,
-            **task_facts(self.dev.fitted_task(model), model.spec, self.lengths),
+            **task_facts(self.dev.fitted_task(model), model.spec, self.lengths, self.dev_rows),
             lineage=self._lineage(result),
             measurements={f"dev_{primary}": score, "train_seconds": round(result.seconds, 1)},
         )

@@ -329,7 +329,7 @@ def write_trained(
         answer_in_numbers(model, center=task.center, scale=task.scale)
     manifest = Manifest(
         primary=run.primary,
-        **task_facts(_fitted(run, dev, model), model.spec, run.data.lengths),
+        **task_facts(_fitted(run, dev, model), model.spec, run.data.lengths, run.data.dev_rows),
         lineage={
             **lineage,
             **run.data.sources,

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from potstill.bundle.manifest import Manifest
+from potstill.data.rows import Rows
 from potstill.runtime.answering import lengths_of_folder
 from potstill.tasks.classification import Classification
 from potstill.tasks.question_answering import QuestionAnswering
@@ -25,7 +26,7 @@ TASKS: list[Task] = [
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_bundle_is_read_as_it_was_trained(task: Task, long_texts: str) -> None:
     trained = Lengths(max_length=64, long_texts=long_texts, overlap=20)
-    manifest = Manifest(**task_facts(task, task.head("first"), trained))
+    manifest = Manifest(**task_facts(task, task.head("first"), trained, Rows({"text": []}, "rows")))
     read = lengths_of_folder(SimpleNamespace(manifest=manifest), task, max_length=64)
     assert read.long_texts == long_texts
     assert long_texts == "cut" or read.shared_tokens == 20
