@@ -63,6 +63,14 @@ def keep_freed_memory() -> bool:
     return bool(is_set)
 
 
+def give_back_freed_memory() -> bool:
+    """Hand what glibc keeps back to the system; tell whether there was anything."""
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):
+        return False
+
+
 def cpu_name() -> str:
     """Return the processor's name as the system tells it."""
     try:

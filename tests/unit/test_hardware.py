@@ -139,3 +139,4 @@ def test_freed_memory_is_kept_where_glibc_is_and_nothing_breaks_elsewhere(
 
     monkeypatch.setattr(hardware.ctypes, "CDLL", no_library)
     assert not hardware.keep_freed_memory()
+    assert not hardware.give_back_freed_memory()

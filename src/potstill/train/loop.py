@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from potstill.errors import Diverged, RecipeError, Stopped
-from potstill.hardware import keep_freed_memory
 from potstill.models.memory import told_when_memory_ends
 from potstill.models.noise import Noise
 from potstill.models.precision import DTYPES, Precision, resolve_precision
 from potstill.models.task_model import TaskModel
 from potstill.recipe import TrainingRecipe
 from potstill.train.checkpoints import CheckpointFolder, RunState, adam_moments, set_steps
+from potstill.train.freed_memory import FreedMemory
 from potstill.train.objective import Objective
 from potstill.train.optimizer import build_optimizer
 from potstill.train.progress import Listener, Meter
@@ -95,7 +95,7 @@ class _Run:
         world: World,
     ) -> None:
         torch.set_flush_denormal(True)  # without it some kernels slow down many times
-        keep_freed_memory()
+        self.freed_memory = FreedMemory()
         self.model = model
         self.objective = objective
         self.recipe = recipe
@@ -127,6 +127,7 @@ class _Run:
             rate = self.schedule.learning_rate(self.state.step)
             losses, norm, tokens = self._step(rate)
             self._advance(tokens)
+            self.freed_memory.after_step()
             meter.add(losses, tokens)
             taken = self._score(score) if self.schedule.is_scored(self.state.step) else None
             if taken is not None or meter.is_due or self.state.step == self.schedule.total_steps:
