@@ -57,7 +57,7 @@ def require_form(folder: ModelFolder, rows: Rows) -> None:
         DataError: they are single texts, which it would answer all the same.
     """
     settings = folder.manifest.settings if folder.manifest else {}
-    if settings.get("pairs") is True and "text_pair" not in rows:
+    if settings.get("pairs") is True and "text_pair" not in rows and len(rows):
         raise DataError(
             "these are single texts, and the model has learned from pairs of them",
             where=rows.source,
