@@ -24,6 +24,8 @@ from potstill.metrics.metric import point
 from potstill.workflows.suite import Cell, SuiteOptions, asked_cells, stored_cells
 from potstill.workflows.suite_table import metric_of, suite_table
 
+LAST = {True: "control", False: "student"}  # what of a seed is judged last
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -54,7 +56,7 @@ def store_cells(recipe: Path, runs: Path, name: str) -> None:
         "mean_retention": float(np.mean(solved)),
         "median_retention": float(np.median(solved)),
     }
-    pack(name, cells)
+    pack(name, whole_seeds(cells))
     store(name, {"table": table, "cells": told_cells})
 
 
@@ -76,6 +78,13 @@ def rows_of_earlier(
     whole = {cell["task"] for cell in cells}
     rows = [row for row in before["table"]["rows"] if row["task"] in whole]
     return {"rows": rows, "cells": cells}
+
+
+def whole_seeds(cells: list[Cell]) -> list[Cell]:
+    """Return the cells of seeds that are done: a next sitting has no bundles to go on from."""
+    has_control = any(cell.kind == "control" for cell in cells)
+    last = {(cell.task, cell.seed) for cell in cells if cell.kind == LAST[has_control]}
+    return [cell for cell in cells if (cell.task, cell.seed) in last]
 
 
 def pack(name: str, cells: list[Cell]) -> None:
