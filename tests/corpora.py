@@ -70,3 +70,13 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     told = json.loads(files["manifest.json"])
     del told["seconds"]
     return files | {"manifest.json": json.dumps(told).encode()}
+
+
+def write_patterns(path: Path) -> None:
+    """Write texts of the tiny words in which each word tells the next: easy to guess."""
+    lines = [
+        sentence(*[first + step * apart for step in range(24)])
+        for first in range(len(SPOKEN))
+        for apart in (1, 2)
+    ]
+    path.write_text("\n".join(lines) + "\n")

@@ -16,8 +16,8 @@ from potstill.workflows.general_recipe import PRESETS, GeneralRecipe
 from potstill.workflows.passages import CorpusSources
 from tests.command_line import said
 from tests.conftest import REPOSITORY
+from tests.corpora import write_patterns
 from tests.folders import write_tiny_model
-from tests.tiny import WORDS
 
 SMALL = {
     "max_length": 32,
@@ -35,13 +35,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a masked-LM teacher that has learned a little, and its corpus."""
     folder = tmp_path_factory.mktemp("general")
     write_tiny_model(folder / "bare")
-    words = [word for word in WORDS if word.isalnum()]
-    lines = [
-        " ".join(words[(first + step * apart) % len(words)] for step in range(24))
-        for first in range(len(words))
-        for apart in (1, 2)
-    ]
-    (folder / "texts.txt").write_text("\n".join(lines) + "\n")
+    write_patterns(folder / "texts.txt")
     potstill.finetune(
         *(folder / "bare", folder / "texts.txt", folder / "teacher"),
         task="masked-lm",

@@ -15,8 +15,8 @@ from potstill.train.progress import Meter, Progress
 from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, train_masked_lm
 from potstill.workflows.passages import CorpusSources
 from tests.command_line import said
+from tests.corpora import write_patterns
 from tests.folders import write_tiny_model
-from tests.tiny import WORDS
 
 SMALL = (
     *("--set", "max_length=32", "--set", "step_tokens=256", "--set", "batch_tokens=128"),
@@ -31,15 +31,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a bare encoder, and texts that repeat a few patterns."""
     folder = tmp_path_factory.mktemp("masked-lm")
     write_tiny_model(folder / "model")
-    words = [word for word in WORDS if word.isalnum()]
-    lines = [
-        " ".join(words[(first + step * apart) % len(words)] for step in range(24))
-        for first in range(len(words))
-        for apart in (1, 2)
-    ]
-    (folder / "texts.txt").write_text("\n".join(lines) + "\n")
+    write_patterns(folder / "texts.txt")
     with lzma.open(folder / "packed.txt.xz", "wt") as stream:
-        stream.write("\n".join(lines[::-1]) + "\n")
+        stream.write("".join((folder / "texts.txt").read_text().splitlines(keepends=True)[::-1]))
     return folder
 
 
