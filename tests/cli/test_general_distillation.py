@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import potstill
 from potstill.errors import Stopped
@@ -117,6 +121,22 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(
     resumed = distill_general(inputs, recipe, out=tmp_path / "cut", threads=1)
     assert resumed.details["resumed_from"] is not None
     assert resumed.fingerprint == whole.fingerprint
+
+
+def test_two_processes_give_the_student_of_one(ground: Path, tmp_path: Path) -> None:
+    more = ("--recipe", "potstill", "--epochs", "3", "--learning-rate", "2e-3")
+    alone = [sys.executable, "-m", "potstill", *map(str, words_of(ground, tmp_path / "1", *more))]
+    both = [
+        *[sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"],
+        *["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"],
+        *["-m", "potstill", *map(str, words_of(ground, tmp_path / "2", *more))],
+    ]
+    for command in (alone, both):
+        told = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert told.returncode == 0, told.stderr
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("1", "2"))
+    for name, tensor in one.items():
+        np.testing.assert_allclose(two[name], tensor, atol=1e-5)
 
 
 def test_a_run_that_is_worse_than_its_cut_fails_loudly(
