@@ -229,6 +229,22 @@ def tasks(result: Result) -> str:
     return table(header, rows) + "\n\n" + " ".join(lines)
 
 
+def segments(result: Result) -> str:
+    rows = [
+        [
+            row["task"],
+            row["metric"],
+            str(len(row["seeds"])),
+            f"{row['teacher']:.4f}",
+            f"{row['student']:.4f}",
+            "{value:.1%} ({low:.1%} to {high:.1%})".format(**row["retention"]),
+        ]
+        for row in result["table"]["rows"]
+    ]
+    header = ["student", "metric", "seeds", "teacher", "student's value", "retention (95 %)"]
+    return table(header, rows)
+
+
 def vectors(result: Result) -> str:
     sides: dict[tuple[str, str], dict[tuple[str, int], float]] = {}
     for row in result["rows"]:
@@ -299,6 +315,7 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "compare_sizes": compare_sizes,
     "classification": classification,
     "tasks": tasks,
+    "segments": segments,
     "vectors": vectors,
     "search": search,
     "signals": signals,
