@@ -14,7 +14,7 @@ from potstill.version import __version__
 if TYPE_CHECKING:
     from potstill.report import Report
     from potstill.runtime.model import Model, load
-    from potstill.verbs import compare, distill, evaluate, finetune, info, shrink
+    from potstill.verbs import compare, distill, evaluate, finetune, forecast, info, shrink
 
 _HOMES = {
     "Model": "potstill.runtime.model",
@@ -23,6 +23,7 @@ _HOMES = {
     "distill": "potstill.verbs",
     "evaluate": "potstill.verbs",
     "finetune": "potstill.verbs",
+    "forecast": "potstill.verbs",
     "info": "potstill.verbs",
     "load": "potstill.runtime.model",
     "shrink": "potstill.verbs",
@@ -37,6 +38,7 @@ __all__ = [
     "distill",
     "evaluate",
     "finetune",
+    "forecast",
     "info",
     "load",
     "shrink",

@@ -15,6 +15,7 @@ from potstill.workflows.requirements import require_torch
 if TYPE_CHECKING:
     from potstill.workflows.comparison import Comparison
     from potstill.workflows.evaluate import EvaluatedModel
+    from potstill.workflows.forecast import Forecast
     from potstill.workflows.passages import CorpusSources
 
 _COLUMNS = {f"{name}_column": name for name in ("text", "text_pair", "label", "tokens", "tags")}
@@ -102,6 +103,7 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
     *,
     dev: Any = None,
     evaluation: Sequence[Any] = (),
+    probes: Sequence[Any] = (),
     corpus_folder: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -117,6 +119,7 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
         out: the folder to write; must be absent or empty.
         dev: rows for choosing the best weights; None: carved from `train`.
         evaluation: of masked-lm: documents that hold texts of these rows are left out.
+        probes: of masked-lm: labelled rows, on which the model is probed on the way.
         corpus_folder: of masked-lm: where the corpus is kept; None: beside `out`.
         device: auto, cpu, cuda, mps.
         threads: of the processor; None: what affinity and quota allow.
@@ -137,7 +140,7 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
     if "task" in settings:
         settings["task"] = task_named(settings["task"])
     if settings.get("task") == "masked-lm":
-        sources = _corpus_sources(train, evaluation, corpus_folder, columns)
+        sources = _corpus_sources(train, (evaluation, probes), corpus_folder, columns)
         how = {"device": device, "threads": threads, "allow_pickle": allow_pickle}
         return _train_masked_lm(model, sources, settings, Path(out), how)
     recipe = with_settings(FinetuneRecipe(), settings, where="potstill.finetune")
@@ -212,7 +215,10 @@ def _require_nothing_of_tasks(values: dict[str, Any]) -> None:
 
 
 def _corpus_sources(
-    files: Any, evaluation: Sequence[Any], folder: str | Path | None, columns: dict[str, Any]
+    files: Any,
+    labelled: tuple[Sequence[Any], Sequence[Any]],
+    folder: str | Path | None,
+    columns: dict[str, Any],
 ) -> CorpusSources:
     from potstill.workflows.passages import CorpusSources
 
@@ -220,7 +226,8 @@ def _corpus_sources(
         files=[files] if isinstance(files, str | Path) else list(files),
         folder=None if folder is None else Path(folder),
         column=columns.get("text", "text"),
-        evaluation=evaluation,
+        evaluation=labelled[0],
+        probes=labelled[1],
     )
 
 
@@ -238,6 +245,7 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     augment_with: str | Path | None = None,
     corpus: str | Path | Sequence[str | Path] = (),
     evaluation: Sequence[Any] = (),
+    probes: Sequence[Any] = (),
     corpus_folder: str | Path | None = None,
     control: str | None = None,
     pretrained: str | Path | None = None,
@@ -265,6 +273,7 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
         augment_with: a model with a masked-LM head, which makes more of them.
         corpus: files of texts, or the folder of a corpus; nothing of the above goes with it.
         evaluation: documents of the corpus that hold texts of these rows are left out.
+        probes: labelled rows, on which a student of a corpus is probed on the way.
         corpus_folder: where the corpus is kept; None: beside `out`.
         control: "pretrained" or "tuned": also train a control, written to `<out>-control`.
         pretrained: the model that the teacher was tuned from, for the control.
@@ -291,7 +300,7 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     given["answers"] = teacher_answers or None
     if corpus:
         _require_nothing_of_tasks({**rows, **given})
-        sources = _corpus_sources(corpus, evaluation, corpus_folder, columns)
+        sources = _corpus_sources(corpus, (evaluation, probes), corpus_folder, columns)
         return _distill_general(teacher, sources, settings, Path(out), how)
     rows["columns"], given["task"] = columns, task
     return _distill_task(teacher, rows, given, settings, Path(out), how)
@@ -359,3 +368,68 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
     )
     recipe = shrink_recipe({**settings, **named}, where="potstill.shrink")
     return run_shrink(inputs, recipe, out=Path(out), run=Run(device=device, threads=threads))
+
+
+def forecast(  # noqa: PLR0913 - the choices of one run, all by name
+    out: str | Path,
+    *,
+    corpus: str | Path | Sequence[str | Path],
+    teacher: str | Path | None = None,
+    model: str | Path | None = None,
+    evaluation: Sequence[Any] = (),
+    probes: Sequence[Any] = (),
+    corpus_folder: str | Path | None = None,
+    seconds: float = 30.0,
+    price_per_hour: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    allow_pickle: bool = False,
+    **settings: Any,
+) -> Forecast:
+    """Measure a few steps of a training on a corpus and say what all of it will take.
+
+    Args:
+        out: what the run will write; its corpus is built beside it, and nothing else.
+        corpus: files of texts, or the folder of a corpus.
+        teacher: of a general distillation.
+        model: of a masked-LM training; one of the two is named.
+        evaluation: documents that hold texts of these rows are left out.
+        probes: labelled rows, on which the model is probed on the way.
+        corpus_folder: where the corpus is kept; None: beside `out`.
+        seconds: of steps to be measured.
+        price_per_hour: of this machine.
+        device: auto, cpu, cuda, mps.
+        threads: of the processor; None: what affinity and quota allow.
+        allow_pickle: convert a model of pickles once, in a child process.
+        **settings: fields of `GeneralRecipe` or of `MaskedLMRecipe`, and `text_column`.
+
+    Raises:
+        PotstillError: in one line, see `potstill.errors`.
+    """
+    require_torch("a forecast")
+    from potstill.workflows import forecast as forecasting
+    from potstill.workflows.general_distill import GeneralInputs
+    from potstill.workflows.general_recipe import GeneralRecipe
+    from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe
+
+    if (teacher is None) == (model is None):
+        raise InputError("a forecast is of one run", allowed="a teacher, or a model")
+    columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
+    sources = _corpus_sources(corpus, (evaluation, probes), corpus_folder, columns)
+    inputs: GeneralInputs | MaskedLMInputs
+    usual: GeneralRecipe | MaskedLMRecipe
+    if teacher is not None:
+        inputs = GeneralInputs(teacher=teacher, corpus=sources, allow_pickle=allow_pickle)
+        usual = GeneralRecipe()
+    else:
+        assert model is not None, "one of the two was checked above"
+        inputs = MaskedLMInputs(model=model, corpus=sources, allow_pickle=allow_pickle)
+        usual = MaskedLMRecipe()
+    return forecasting.forecast(
+        inputs,
+        with_settings(usual, settings, where="potstill.forecast"),
+        forecasting.ForecastOptions(seconds=seconds, price_per_hour=price_per_hour),
+        out=Path(out),
+        device=device,
+        threads=threads,
+    )

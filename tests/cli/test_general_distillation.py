@@ -90,6 +90,20 @@ def test_what_comes_out_is_a_distilbert_that_transformers_loads_and_finetune_tak
     assert found.task == "classification"
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_narrower_student_learns_through_a_map_that_is_not_kept(
+    preset: str, capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out", "--recipe", preset, "--set", "width=16")
+    answer = said(capsys, *words, "--epochs", "6", "--learning-rate", "2e-3", "--json").answer
+    for name, value in answer["held_out"].items():
+        assert value < answer["start"]["student"][name], name
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    assert not [name for name in tensors if "to_teacher" in name]
+    facts = said(capsys, "info", tmp_path / "out", "--json").answer
+    assert (facts["layers"], facts["hidden_size"]) == (1, 16)
+
+
 def test_the_table_shows_cut_student_and_teacher(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +171,8 @@ def test_a_run_that_is_worse_than_its_cut_fails_loudly(
         (("--teacher", "other"), "there are 2 teachers"),
         (("--set", "relation_layer=9", "--set", "relations=1"), "relation_layer is 9"),
         (("--set", "relation_heads=7", "--set", "relations=1"), "relation_heads is 7"),
+        (("--set", "width=12"), "width is 12"),
+        (("--set", "width=16", "--set", "relation_heads=32", "--recipe", "relations"), "of 16"),
         (("--set", "other_share=2"), "other_share is 2"),
         (("--layers", "5"), "a student of 5 layers"),
         (("--keep", "0,1", "--layers", "1"), "do not fit together"),

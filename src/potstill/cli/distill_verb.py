@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from potstill.cli import flags
 from potstill.cli.columns import columns_named
+from potstill.cli.corpus_inputs import corpus_sources, general_inputs
 from potstill.cli.unfit import require_none
-from potstill.errors import InputError
 
 if TYPE_CHECKING:
     from potstill.report import Report
     from potstill.workflows.foreign_teaching import GivenSources
+    from potstill.workflows.general_distill import GeneralInputs
 
 
 def distill(  # noqa: PLR0913 - a verb's flags are its parameters
@@ -35,6 +36,7 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     architecture: flags.Architecture = None,
     corpus: flags.Corpus = None,
     evaluation: flags.Evaluation = None,
+    probes: flags.Probes = None,
     corpus_folder: flags.CorpusFolder = None,
     control: flags.Control = None,
     pretrained: flags.Pretrained = None,
@@ -54,6 +56,7 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     seed: flags.Seed = None,
     threads: flags.Threads = None,
     device: flags.Device = "auto",
+    tensorboard: flags.TensorBoard = None,
     allow_pickle: flags.AllowPickle = False,
     json: flags.Json = False,
 ) -> None:
@@ -61,7 +64,7 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     from potstill.workflows.requirements import require_torch
 
     require_torch("distilling")
-    from potstill.cli.progress import is_main_process, progress_listener
+    from potstill.cli.progress import is_main_process, listeners
     from potstill.cli.recipes import asked_recipe
     from potstill.cli.render_training import print_distillation
 
@@ -74,14 +77,16 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     rows: dict[str, Any] = {**sets, **aims}
     given: dict[str, Any] = {"student": student, "foreign_teacher": foreign_teacher}
     given["teacher_answers"] = teacher_answers
-    texts: dict[str, Any] = {"evaluation": evaluation, "corpus_folder": corpus_folder}
+    texts: dict[str, Any] = {"evaluation": evaluation, "probe": probes}
+    texts["corpus_folder"] = corpus_folder
     how: dict[str, Any] = {"device": device, "threads": threads}
-    how["listeners"] = (progress_listener(),)
+    how["listeners"] = listeners(tensorboard)
     asked = partial(asked_recipe, recipe=recipe, words=settings)
     if corpus is not None:
         require_none({**rows, **given}, "general distillation (--corpus)")
-        inputs = {"files": corpus, "column": text_column, **texts, "allow_pickle": allow_pickle}
-        report = _on_corpus(teacher or [], inputs, partial(asked, flagged=flagged), out, how)
+        sources = corpus_sources(corpus, text_column=text_column, **texts)
+        heard = general_inputs(teacher or [], sources, allow_pickle=allow_pickle)
+        report = _on_corpus(heard, partial(asked, flagged=flagged), out, how)
     else:
         require_none(texts, "task distillation (without --corpus)")
         columns = columns_named(
@@ -112,27 +117,13 @@ def _on_rows(
 
 
 def _on_corpus(
-    teachers: list[str],
-    inputs: dict[str, Any],
-    asked: Callable[..., Any],
-    out: Path,
-    how: dict[str, Any],
+    inputs: GeneralInputs, asked: Callable[..., Any], out: Path, how: dict[str, Any]
 ) -> Report:
     """Teach a student on text alone."""
-    from potstill.workflows.general_distill import GeneralInputs, distill_general
+    from potstill.workflows.general_distill import distill_general
     from potstill.workflows.general_recipe import GeneralRecipe, named_recipe
-    from potstill.workflows.passages import CorpusSources
 
-    if len(teachers) != 1:
-        raise InputError(f"there are {len(teachers)} teachers", where="--teacher", allowed="one")
-    corpus = CorpusSources(
-        files=inputs["files"],
-        folder=inputs["corpus_folder"],
-        column=inputs["column"],
-        evaluation=inputs["evaluation"] or (),
-    )
-    sources = GeneralInputs(teacher=teachers[0], corpus=corpus, allow_pickle=inputs["allow_pickle"])
-    return distill_general(sources, asked(GeneralRecipe(), named=named_recipe), out=out, **how)
+    return distill_general(inputs, asked(GeneralRecipe(), named=named_recipe), out=out, **how)
 
 
 def _given(

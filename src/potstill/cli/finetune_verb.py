@@ -11,11 +11,13 @@ import typer
 
 from potstill.cli import flags
 from potstill.cli.columns import columns_named
+from potstill.cli.corpus_inputs import corpus_sources
 from potstill.cli.unfit import require_none
 from potstill.errors import InputError
 
 if TYPE_CHECKING:
     from potstill.report import Report
+    from potstill.workflows.passages import CorpusSources
 
 _MASKED_LM = "masked-lm"
 
@@ -39,6 +41,7 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     ] = None,
     primary: flags.Primary = None,
     evaluation: flags.Evaluation = None,
+    probes: flags.Probes = None,
     corpus_folder: flags.CorpusFolder = None,
     epochs: flags.Epochs = None,
     learning_rate: flags.LearningRate = None,
@@ -50,6 +53,7 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     seed: flags.Seed = None,
     threads: flags.Threads = None,
     device: flags.Device = "auto",
+    tensorboard: flags.TensorBoard = None,
     allow_pickle: flags.AllowPickle = False,
     json: flags.Json = False,
 ) -> None:
@@ -57,14 +61,15 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     from potstill.workflows.requirements import require_torch
 
     require_torch("fine-tuning")
-    from potstill.cli.progress import is_main_process, progress_listener
+    from potstill.cli.progress import is_main_process, listeners
     from potstill.cli.recipes import asked_recipe
     from potstill.cli.render import print_json, print_report
     from potstill.tasks.task_names import task_named
 
     kind = task_named(task or "classification")
     of_rows = {"dev": dev, "pooling": pooling, "primary": primary, "long_texts": long_texts}
-    of_texts = {"evaluation": evaluation, "corpus_folder": corpus_folder}
+    of_texts: dict[str, Any] = {"evaluation": evaluation, "probe": probes}
+    of_texts["corpus_folder"] = corpus_folder
     require_none(of_rows if kind == _MASKED_LM else of_texts, f"the task {kind}")
     flagged: dict[str, Any] = {
         "epochs": epochs,
@@ -72,11 +77,10 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
         "max_length": max_length,
     }
     flagged |= {"batch_tokens": batch_tokens, "seed": seed}
-    how = {"device": device, "threads": threads, "listeners": (progress_listener(),)}
+    how = {"device": device, "threads": threads, "listeners": listeners(tensorboard)}
     if kind == _MASKED_LM:
         asked = partial(asked_recipe, recipe=recipe, flagged=flagged, words=settings)
-        sources: dict[str, Any] = {"files": train, "folder": corpus_folder, "column": text_column}
-        sources |= {"evaluation": evaluation or ()}
+        sources = corpus_sources(train, text_column=text_column, **of_texts)
         report = _train_on_texts(asked, model, sources, out, allow_pickle=allow_pickle, **how)
     else:
         flagged |= {name: value for name, value in of_rows.items() if name != "dev"}
@@ -115,7 +119,7 @@ def _train_on_rows(
 def _train_on_texts(
     asked: Callable[..., Any],
     model: str,
-    sources: Mapping[str, Any],
+    sources: CorpusSources,
     out: Path,
     *,
     allow_pickle: bool,
@@ -128,9 +132,8 @@ def _train_on_texts(
         named_recipe,
         train_masked_lm,
     )
-    from potstill.workflows.passages import CorpusSources
 
-    inputs = MaskedLMInputs(model=model, corpus=CorpusSources(**sources), allow_pickle=allow_pickle)
+    inputs = MaskedLMInputs(model=model, corpus=sources, allow_pickle=allow_pickle)
     recipe = asked(MaskedLMRecipe(), named=named_recipe)
     return train_masked_lm(inputs, recipe, out=out, **how)
 

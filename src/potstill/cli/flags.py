@@ -55,6 +55,17 @@ Evaluation = Annotated[
     list[str] | None,
     typer.Option(help="Documents that hold texts of this file are left out; may be repeated."),
 ]
+Probes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--probe",
+        help="Labelled rows, on which a linear map of the model is judged on the way; may be "
+        "repeated.",
+    ),
+]
+TensorBoard = Annotated[
+    Path | None, typer.Option("--tensorboard", help="Folder of event files for TensorBoard.")
+]
 CorpusFolder = Annotated[
     Path | None, typer.Option(help="Where the corpus of ids is kept; default: beside --out.")
 ]

@@ -18,6 +18,7 @@ from potstill.cli import (
     embed_verb,
     evaluate_verb,
     finetune_verb,
+    forecast_verb,
     info_verb,
     predict_verb,
     shrink_verb,
@@ -39,6 +40,9 @@ app.command("info", help="Show what a model folder holds.")(info_verb.info)
 app.command("finetune", help="Make a task model from a pre-trained one.")(finetune_verb.finetune)
 app.command("compare", help="Measure models side by side.")(compare_verb.compare)
 app.command("distill", help="Make a small model of a tuned teacher.")(distill_verb.distill)
+app.command("forecast", help="Measure what a training on a corpus will cost.")(
+    forecast_verb.forecast
+)
 app.command("shrink", help="Tune, distil, compare and write, in one command.")(shrink_verb.shrink)
 app.command("suite", help="Measure retention over tasks and seeds.")(suite_verb.suite)
 app.command("evaluate", help="Judge a model on labelled rows.")(evaluate_verb.evaluate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from potstill.cli.render import print_progress
@@ -34,3 +35,16 @@ def progress_listener() -> Listener:
             print_progress(progress.line(), stays=True)
 
     return tell
+
+
+def listeners(tensorboard: Path | None) -> tuple[Listener, ...]:
+    """Return who listens to a training: the person at the terminal, and TensorBoard if asked for.
+
+    Raises:
+        MissingExtraError: TensorBoard is not installed.
+    """
+    if tensorboard is None or not is_main_process():
+        return (progress_listener(),)
+    from potstill.train.tensorboard import events_to
+
+    return (progress_listener(), events_to(tensorboard))

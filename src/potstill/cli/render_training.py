@@ -42,7 +42,8 @@ def _print_held_out(report: Report) -> None:
     """Print what a student of text loses at its start and in the end, beside its teacher."""
     details = report.details
     start, teacher = details["start"]["student"], details["start"]["teacher"]
-    end = {**details["held_out"], "held_out_loss": report.metrics["held_out_loss"].value}
+    end = {**details["held_out"], **details["probes"]}
+    end["held_out_loss"] = report.metrics["held_out_loss"].value
     rows = [
         [
             name,

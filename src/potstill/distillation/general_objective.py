@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from potstill.distillation.narrow import StudentBesideMap
 from potstill.distillation.objective import COSINE, RELATIONS, SOFT, require_terms
 from potstill.distillation.relation_term import RelationTerm
 from potstill.losses.hidden_states import cosine_loss
@@ -118,7 +119,7 @@ class GeneralObjective:
             )
             sums |= {SOFT: soft, MASKED_LM: hard}
         if COSINE in self.weights:
-            sums[COSINE] = cosine_loss(ours.last, theirs.last).sum()
+            sums[COSINE] = cosine_loss(_at_width_of_teacher(model, ours.last), theirs.last).sum()
         if RELATIONS in self.weights:
             sums[RELATIONS] = self._relations(model, ours, theirs, layout)
         return {name: sums[name] for name in self.weights}
@@ -143,3 +144,11 @@ class GeneralObjective:
         term = RelationTerm(self.teacher.encoder, self.relation_layers, self.relation_heads)
         losses_N = term.losses(model.encoder, ours.state(own - 1), theirs.state(its - 1), layout)
         return losses_N.sum()
+
+
+def _at_width_of_teacher(model: TaskModel, states_ND: Tensor) -> Tensor:
+    """Return the student's states as they are, or through its map if it is narrower."""
+    if not isinstance(model, StudentBesideMap):
+        return states_ND
+    mapped: Tensor = model.to_teacher(states_ND)
+    return mapped

@@ -9,6 +9,7 @@ from potstill.distillation.general_objective import GeneralObjective
 from potstill.models.precision import DTYPES
 from potstill.models.task_model import TaskModel
 from potstill.train.held_out import HeldOutLoss
+from potstill.train.progress import Scored
 
 _SEED = 1  # of the positions at which the teacher is heard
 
@@ -37,6 +38,11 @@ class HeldOutTerms:
                 sums[name] += float(found[name])
                 counts[name] += count
         return {name: sums[name] / max(counts[name], 1.0) for name in sums}
+
+    def scored(self, model: TaskModel) -> Scored:
+        """Return the model's score, the greater the less it loses, and each term."""
+        terms = self.of(model)
+        return Scored(-self.total(terms), {f"held_out_{name}": terms[name] for name in terms})
 
     def total(self, terms: dict[str, float]) -> float:
         """Return the weighted sum that is minimized."""

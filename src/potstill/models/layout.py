@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.architectures.config import EncoderConfig
@@ -95,12 +96,38 @@ def _arrangement(
                 cure="use padded or packed",
             )
         return FlatTexts(_tensor(batch.offsets, device, dtype=torch.int32), batch.longest)
-    width = row_tokens or max(_SHORTEST_PACKED_ROW, batch.longest)
-    packed_cost = batch.total_tokens * width  # scores of a full row: width a token
-    padded_cost = len(batch) * batch.longest**2
-    if how == "auto" and padded_cost <= packed_cost:
+    width = row_tokens or packed_width(batch.lengths)
+    if how == "auto" and _padded_is_cheaper(batch.lengths, width):
         return padded
     return _packed_rows(batch, device, width)
+
+
+def packed_width(lengths: NDArray[np.integer]) -> int:
+    """Return the width of packed rows, in tokens."""
+    return max(_SHORTEST_PACKED_ROW, int(lengths.max()))
+
+
+def padding_share(lengths: NDArray[np.integer], device: torch.device, *, is_cast: bool) -> float:
+    """Return which share of the slots that attention computes for a batch hold no token.
+
+    Args:
+        lengths: of the batch's texts.
+        device: where it is computed.
+        is_cast: half precision, which has attention without slots on CUDA.
+    """
+    if is_cast and has_flat_attention(device):
+        return 0.0
+    width = packed_width(lengths)
+    if _padded_is_cheaper(lengths, width):
+        slots = len(lengths) * int(lengths.max())
+    else:
+        slots = pack(lengths, row_tokens=width).rows * width
+    return 1.0 - int(lengths.sum()) / slots
+
+
+def _padded_is_cheaper(lengths: NDArray[np.integer], width: int) -> bool:
+    packed_cost = int(lengths.sum()) * width  # scores of a full row: width a token
+    return len(lengths) * int(lengths.max()) ** 2 <= packed_cost
 
 
 def _padded_rows(batch: RaggedBatch, device: torch.device) -> Rows:

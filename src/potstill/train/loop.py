@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from potstill.errors import Diverged, RecipeError, Stopped
+from potstill.measure.memory import peak_bytes
+from potstill.models.layout import padding_share
 from potstill.models.memory import told_when_memory_ends
 from potstill.models.noise import Noise
 from potstill.models.precision import DTYPES, Precision, resolve_precision
@@ -26,10 +28,12 @@ from potstill.train.checkpoints import CheckpointFolder, RunState, adam_moments,
 from potstill.train.freed_memory import FreedMemory
 from potstill.train.objective import Objective
 from potstill.train.optimizer import build_optimizer
-from potstill.train.progress import Listener, Meter
+from potstill.train.progress import Listener, Meter, Scored, StepFacts
 from potstill.train.schedule import Schedule
 from potstill.train.signals import StopRequest
 from potstill.train.world import World
+
+Score = Callable[[], float | Scored]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,7 @@ def train(  # noqa: PLR0913 - the parts of a run, each of its own kind
     *,
     checkpoints: CheckpointFolder,
     recipe_hash: str,
-    score: Callable[[], float] | None = None,
+    score: Score | None = None,
     listeners: tuple[Listener, ...] = (),
     world: World | None = None,
 ) -> TrainingResult:
@@ -66,7 +70,8 @@ def train(  # noqa: PLR0913 - the parts of a run, each of its own kind
         recipe: the settings.
         checkpoints: where the run's state is kept; left as it is at the end.
         recipe_hash: what must be equal for a checkpoint to be of this run.
-        score: takes the dev score of the model as it is now, greater is better.
+        score: takes the dev score of the model as it is now, greater is better, alone or with what
+            is told beside it.
         listeners: called about once a second and at each score, in the main process.
         world: the processes; None: this one alone.
 
@@ -77,13 +82,13 @@ def train(  # noqa: PLR0913 - the parts of a run, each of its own kind
         Stopped: SIGTERM or Ctrl-C; a checkpoint was written.
         RecipeError: the checkpoints are of another run.
     """
-    run = _Run(model, objective, recipe, checkpoints, recipe_hash, world or World())
+    run = Run(model, objective, recipe, checkpoints, recipe_hash, world or World())
     with StopRequest() as stop:
         return run.work(score, listeners, stop)
 
 
-class _Run:
-    """The moving parts of one run."""
+class Run:
+    """The moving parts of one run; see `train`."""
 
     def __init__(
         self,
@@ -117,7 +122,7 @@ class _Run:
 
     def work(
         self,
-        score: Callable[[], float] | None,
+        score: Score | None,
         listeners: tuple[Listener, ...],
         stop: StopRequest,
     ) -> TrainingResult:
@@ -125,26 +130,40 @@ class _Run:
         meter = Meter(self.schedule.total_steps)
         while self.state.step < self.schedule.total_steps:
             rate = self.schedule.learning_rate(self.state.step)
-            losses, norm, tokens = self._step(rate)
-            self._advance(tokens)
-            self.freed_memory.after_step()
+            losses, norm, tokens = self.step(rate)
             meter.add(losses, tokens)
-            taken = self._score(score) if self.schedule.is_scored(self.state.step) else None
-            if taken is not None or meter.is_due or self.state.step == self.schedule.total_steps:
-                moment = meter.moment(
-                    self.state.step,
-                    learning_rate=rate,
-                    gradient_norm=norm,
-                    score=taken,
-                    best_score=self.state.best_score,
-                )
+            scored = self._score(score) if self.schedule.is_scored(self.state.step) else None
+            if scored or meter.is_due or self.state.step == self.schedule.total_steps:
+                facts = StepFacts(rate, norm, self.peak_bytes(), self._padding_share())
+                moment = meter.moment(self.state.step, facts, scored, self.state.best_score)
                 for listener in listeners if self.world.is_main else ():
                     listener(moment)
             self._keep(stop)
         return self._finish()
 
-    def _step(self, learning_rate: float) -> tuple[Mapping[str, float], float, int]:
+    def step(self, learning_rate: float) -> tuple[Mapping[str, float], float, int]:
         """Do one optimizer step; return the mean of each loss term, the norm, the real tokens."""
+        losses, norm, tokens = self._computed(learning_rate)
+        self._advance(tokens)
+        self.freed_memory.after_step()
+        return losses, norm, tokens
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that was held: of the card's, or of this process."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return peak_bytes()
+
+    def _padding_share(self) -> float:
+        """Return the share of the step that was just done."""
+        batches = self.schedule.micro_batches(self.state.step - 1)
+        lengths = [self.schedule.lengths[rows] for rows in batches]
+        shares = [
+            padding_share(each, self.device, is_cast=self.precision != "fp32") for each in lengths
+        ]
+        return float(np.average(shares, weights=[each.sum() for each in lengths]))
+
+    def _computed(self, learning_rate: float) -> tuple[Mapping[str, float], float, int]:
         step = self.state.step
         batches = self._own_batches(step)
         totals = self._totals(batches)
@@ -234,18 +253,20 @@ class _Run:
             seconds=time.perf_counter() - self._began,
         )
 
-    def _score(self, score: Callable[[], float] | None) -> float | None:
+    def _score(self, score: Score | None) -> Scored | None:
         """Take the dev score in the main process, tell it to all and keep the best weights."""
         if score is None:
             return None
-        taken = float(self.world.from_main(score() if self.world.is_main else None, self.device))
+        found = score() if self.world.is_main else 0.0
+        scored = found if isinstance(found, Scored) else Scored(found)
+        taken = float(self.world.from_main(scored.value, self.device))
         step = self.state.step
         self.state = replace(self.state, scores=[*self.state.scores, [step, taken]])
         if self.state.best_score is None or taken > self.state.best_score:
             if self.world.is_main:
                 self.checkpoints.save_best(step, self.model)
             self.state = replace(self.state, best_score=taken, best_step=step)
-        return taken
+        return Scored(taken, scored.parts)
 
     def _keep(self, stop: StopRequest) -> None:
         """Write a checkpoint when it is time, when asked to stop, and at the end."""

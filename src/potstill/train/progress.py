@@ -22,6 +22,9 @@ class Progress:
     remaining_s: float
     score: float | None = None  # dev score, where it was just taken
     best_score: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)  # what the score is made of, by name
+    peak_bytes: int = 0  # the most memory held so far, on the card where there is one
+    padding_share: float = 0.0  # of what attention computed at the last step
     run: str = ""  # which of several trainings of one verb this is
 
     def line(self) -> str:
@@ -31,16 +34,25 @@ class Progress:
             f"{self.run}: step {self.step}/{self.total_steps}".removeprefix(": "),
             losses,
             f"{self.tokens_per_second:,.0f} tokens/s" if self.tokens_per_second else "",
-            f"{_clock(self.remaining_s)} left",
+            f"{clock(self.remaining_s)} left",
         ]
         if self.score is not None:
             parts.append(f"dev {self.score:.4f}")
+        parts += [f"{name} {value:.4f}" for name, value in self.parts.items()]
         if self.best_score is not None:
             parts.append(f"best {self.best_score:.4f}")
         return " · ".join(part for part in parts if part)
 
 
 Listener = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A score, and what is told beside it."""
+
+    value: float  # greater is better
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 def named(listener: Listener, run: str) -> Listener:
@@ -74,6 +86,16 @@ def counting(listeners: Sequence[Listener], run: str) -> Callable[[int, int], No
     return tell
 
 
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What is known of one step beside its losses."""
+
+    learning_rate: float
+    gradient_norm: float
+    peak_bytes: int = 0
+    padding_share: float = 0.0
+
+
 @dataclass(slots=True)
 class Meter:
     """Adds up losses, tokens and time between the moments that are told."""
@@ -103,10 +125,8 @@ class Meter:
     def moment(
         self,
         step: int,
-        *,
-        learning_rate: float,
-        gradient_norm: float,
-        score: float | None = None,
+        facts: StepFacts,
+        scored: Scored | None = None,
         best_score: float | None = None,
     ) -> Progress:
         """Return what happened since the last moment and begin the next."""
@@ -117,12 +137,15 @@ class Meter:
             step=step,
             total_steps=self.total_steps,
             losses={name: value / steps for name, value in self._losses.items()},
-            learning_rate=learning_rate,
-            gradient_norm=gradient_norm,
+            learning_rate=facts.learning_rate,
+            gradient_norm=facts.gradient_norm,
             tokens_per_second=self._tokens / seconds,
             remaining_s=per_step * (self.total_steps - step),
-            score=score,
+            score=scored.value if scored else None,
             best_score=best_score,
+            parts=scored.parts if scored else {},
+            peak_bytes=facts.peak_bytes,
+            padding_share=facts.padding_share,
         )
         self._told, self._losses, self._steps, self._tokens = now, {}, 0, 0
         return progress
@@ -139,7 +162,8 @@ def log_to(path: Path) -> Listener:
     return append
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as h:mm:ss, or m:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

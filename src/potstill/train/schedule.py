@@ -39,6 +39,20 @@ class Schedule:
         """Return the optimizer steps of the run, at least one."""
         return max(1, round(self.recipe.epochs * self.steps_per_epoch))
 
+    @property
+    def total_tokens(self) -> int:
+        """Return the real tokens of the run."""
+        passes = self.total_steps / self.steps_per_epoch
+        return round(int(self.lengths.sum(dtype=np.int64)) * passes)
+
+    @property
+    def scores(self) -> int:
+        """Return how often the dev score is taken in the run."""
+        whole, rest = divmod(self.total_steps, self.steps_per_epoch)
+        marks = self._marks()
+        begun = sum(mark <= rest for mark in marks)
+        return whole * len(marks) + begun + (rest not in {0, *marks})
+
     def micro_batches(self, step: int) -> Step:
         """Return the row indices of each micro-batch of a step (counted from 0)."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
@@ -75,7 +89,9 @@ class Schedule:
         """Tell whether the dev score is taken after `done` steps; it always is after the last."""
         if done == self.total_steps:
             return True
+        return (done - 1) % self.steps_per_epoch + 1 in self._marks()
+
+    def _marks(self) -> set[int]:
+        """Return the steps of an epoch after which the score is taken."""
         scores = min(self.recipe.scores_per_epoch, self.steps_per_epoch)
-        step_of_epoch = (done - 1) % self.steps_per_epoch + 1
-        marks = {round(self.steps_per_epoch * mark / scores) for mark in range(1, scores + 1)}
-        return step_of_epoch in marks
+        return {round(self.steps_per_epoch * mark / scores) for mark in range(1, scores + 1)}

@@ -25,13 +25,25 @@ from potstill.report import Measured, Report
 from potstill.text.tokenizer import Tokenizer
 from potstill.train.checkpoints import CheckpointFolder
 from potstill.train.held_out import HeldOutLoss
-from potstill.train.loop import TrainingResult
+from potstill.train.loop import Score, TrainingResult, train
+from potstill.train.objective import Objective
 from potstill.train.progress import Listener, log_to
 from potstill.workflows.corpus_recipe import CorpusRecipe, settled
 from potstill.workflows.passages import CorpusSources, Ground, PassageSet, read_passages
+from potstill.workflows.probes import Probe, read_probes
 from potstill.workflows.task_rows import run_folder
 
 TASK = "masked-lm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Training:
+    """A model before its first step, what it minimizes, and how it is scored on the way."""
+
+    model: TaskModel
+    objective: Objective
+    score: Score
+    identity: Mapping[str, str]  # what makes a run another one, beside recipe and corpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +57,7 @@ class CorpusRun:
     tokenizer: Tokenizer
     passages: PassageSet
     precision: Precision
+    probes: tuple[Probe, ...] = ()
 
     @property
     def checkpoints(self) -> CheckpointFolder:
@@ -54,6 +67,21 @@ class CorpusRun:
     def held_out(self) -> HeldOutLoss:
         """Return the loss of the passages that nobody is trained on."""
         return HeldOutLoss(self.passages.held_out, self.passages.masking, precision=self.precision)
+
+    def train(self, training: Training) -> TrainingResult:
+        """Train to the end; the model then holds the weights of the best score."""
+        return train(
+            training.model,
+            training.objective,
+            self.recipe,
+            checkpoints=self.checkpoints,
+            recipe_hash=recipe_hash(
+                self.recipe, **training.identity, corpus=self.passages.identity
+            ),
+            score=training.score,
+            listeners=self.listeners(),
+            world=self.ground.world,
+        )
 
     def listeners(self) -> tuple[Listener, ...]:
         """Return who is told of the progress, the run's own log among them."""
@@ -153,6 +181,10 @@ def corpus_run(
             f"max_length is {recipe.max_length}", allowed=f"at most {config.max_length}"
         )
     tokenizer = folder.tokenizer()
+    precision = resolve_precision(recipe.precision, ground.device, training=True)
+    probes = read_probes(
+        sources.probes, tokenizer, max_length=recipe.max_length, precision=precision
+    )
     passages = read_passages(sources, tokenizer, recipe, ground)
     tokens = int(passages.train.lengths.sum(dtype=np.int64))
     return CorpusRun(
@@ -162,7 +194,8 @@ def corpus_run(
         config=config,
         tokenizer=tokenizer,
         passages=passages,
-        precision=resolve_precision(recipe.precision, ground.device, training=True),
+        precision=precision,
+        probes=probes,
     )
 
 

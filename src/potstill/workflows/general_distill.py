@@ -11,19 +11,19 @@ from potstill.bundle.opening import open_model
 from potstill.distillation.general_objective import TERMS, GeneralObjective
 from potstill.distillation.held_out_terms import HeldOutTerms
 from potstill.distillation.layers import kept_as_asked
+from potstill.distillation.narrow import StudentBesideMap, narrow_beside_map, narrow_config
 from potstill.distillation.objective import RELATIONS, require_terms
 from potstill.distillation.student import cut_student, student_config
 from potstill.errors import InputError, RecipeError, RunError
 from potstill.files import require_free
 from potstill.models.loading import load_task_model
 from potstill.models.task_model import TaskModel
-from potstill.recipe import recipe_hash
 from potstill.report import Report
-from potstill.train.loop import train
-from potstill.train.progress import Listener
-from potstill.workflows.corpus_run import TASK, corpus_run
+from potstill.train.progress import Listener, Scored
+from potstill.workflows.corpus_run import TASK, Training, corpus_run
 from potstill.workflows.general_recipe import GeneralRecipe
 from potstill.workflows.passages import CorpusSources, Ground
+from potstill.workflows.probes import probed
 from potstill.workflows.task_rows import joined_world, own_device
 
 
@@ -58,10 +58,18 @@ def distill_general(
     require_free(out)
     with joined_world(device, threads) as world:
         ground = Ground(out=out, world=world, device=own_device(device, world), listeners=listeners)
-        return _Distillation(inputs, recipe, ground).run()
+        return GeneralDistillation(inputs, recipe, ground).run()
 
 
-class _Distillation:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GeneralTraining(Training):
+    """A training of a student, beside its teacher."""
+
+    teacher: TaskModel
+    terms: HeldOutTerms
+
+
+class GeneralDistillation:
     """The parts of one general distillation, made in order."""
 
     def __init__(self, inputs: GeneralInputs, recipe: GeneralRecipe, ground: Ground) -> None:
@@ -72,41 +80,52 @@ class _Distillation:
         self.kept = kept_as_asked(
             recipe.keep, recipe.layers, teacher_layers=depth, choice=recipe.choose
         )
-        config = student_config(folder.config, len(self.kept), architecture=recipe.architecture)
+        self.cut = student_config(folder.config, len(self.kept), architecture=recipe.architecture)
+        config = narrow_config(self.cut, recipe.width) if recipe.width else self.cut
         self.relation_layers = len(self.kept), _relation_layer(recipe, depth)
-        self.relation_heads = recipe.relation_heads or folder.config.heads
-        _require_relations(recipe, folder.config.hidden_size, self.relation_heads)
+        self.relation_heads = recipe.relation_heads or config.heads
+        for model in (folder.config, config):
+            _require_relations(recipe, model.hidden_size, self.relation_heads)
         self.corpus = corpus_run(ground, recipe, folder, config, inputs.corpus)
 
-    def run(self) -> Report:
-        """Train, keep the best, check that it was worth it, write the bundle."""
+        self.held_out = self.corpus.held_out()
+
+    def training(self) -> GeneralTraining:
+        """Return the student before its first step, and how it is taught."""
         corpus = self.corpus
         teacher = load_task_model(corpus.folder).to(corpus.ground.device)
         teacher.requires_grad_(False)  # noqa: FBT003 - torch's own signature
-        student = cut_student(teacher, corpus.config, self.kept).to(corpus.ground.device)
-        objective, held_out = self._objective(teacher), corpus.held_out()
-        terms = HeldOutTerms(objective, held_out)
-        before, start = terms.of(student), held_out.of(student)
-        result = train(
-            student,
-            objective,
-            corpus.recipe,
-            checkpoints=corpus.checkpoints,
-            recipe_hash=recipe_hash(
-                corpus.recipe,
-                teacher=fingerprint(corpus.folder.path),
-                corpus=corpus.passages.identity,
-            ),
-            score=lambda: -terms.total(terms.of(student)),
-            listeners=corpus.listeners(),
-            world=corpus.ground.world,
+        student = self._start(teacher).to(corpus.ground.device)
+        objective = self._objective(teacher)
+        terms = HeldOutTerms(objective, self.held_out)
+
+        def score() -> Scored:
+            scored = terms.scored(student)
+            return Scored(scored.value, {**scored.parts, **probed(corpus.probes, student)})
+
+        return GeneralTraining(
+            model=student,
+            objective=objective,
+            score=score,
+            identity={"teacher": fingerprint(corpus.folder.path)},
+            teacher=teacher,
+            terms=terms,
         )
+
+    def run(self) -> Report:
+        """Train, keep the best, check that it was worth it, write the bundle."""
+        corpus, training = self.corpus, self.training()
+        student, terms = training.model, training.terms
+        before, start = terms.of(student), self._watched(student)
+        result = corpus.train(training)
         after = terms.of(student)
         self._require_gain(terms.total(before), terms.total(after))
+        if isinstance(student, StudentBesideMap):
+            student = student.alone()
         return corpus.written(
             student,
             result,
-            held_out.measured(student),
+            self.held_out.measured(student),
             lineage={
                 "verb": "distill",
                 "teachers": [corpus.folder.path.name],
@@ -116,15 +135,26 @@ class _Distillation:
             measurements={f"held_out_{name}": value for name, value in after.items()},
             details={
                 "start": {
-                    "student": {**before, "held_out_loss": start},
-                    "teacher": {"held_out_loss": held_out.of(teacher)},
+                    "student": {**before, **start},
+                    "teacher": self._watched(training.teacher),
                 },
                 "held_out": after,
+                "probes": probed(corpus.probes, student),
                 "layers_kept": list(self.kept),
                 "architecture": student.config.family,
             },
             hf_extras=corpus.folder.hf_config,
         )
+
+    def _watched(self, model: TaskModel) -> dict[str, float]:
+        """Return what can be asked of student and teacher alike."""
+        return {"held_out_loss": self.held_out.of(model), **probed(self.corpus.probes, model)}
+
+    def _start(self, teacher: TaskModel) -> TaskModel:
+        """Return the student before its first step."""
+        student = cut_student(teacher, self.cut, self.kept)
+        width = self.corpus.recipe.width
+        return narrow_beside_map(student, width) if width else student
 
     def _objective(self, teacher: TaskModel) -> GeneralObjective:
         recipe, passages = self.corpus.recipe, self.corpus.passages
@@ -175,5 +205,6 @@ def _relation_layer(recipe: GeneralRecipe, depth: int) -> int:
 def _require_relations(recipe: GeneralRecipe, width: int, heads: int) -> None:
     if getattr(recipe, RELATIONS) and width % heads:
         raise RecipeError(
-            f"relation_heads is {heads}", allowed=f"a divisor of the teacher's width, {width}"
+            f"relation_heads is {heads}",
+            allowed=f"a divisor of the widths of teacher and student: not of {width}",
         )

@@ -28,6 +28,7 @@ class GeneralRecipe(CorpusRecipe):
     layers: int = 0  # of the student; 0: half of the teacher's
     choose: str = "distilbert"  # even, distilbert, bottom, top
     keep: str = ""  # layers by number, counted from 0: "0,2,4"; instead of layers and choose
+    width: int = 0  # hidden size of a narrower student; 0: the teacher's
     architecture: str = "auto"  # auto, teacher, distilbert
     soft_targets: float = 5.0  # weight of the teacher's guesses
     masked_lm: float = 2.0  # weight of the hidden tokens
@@ -43,7 +44,7 @@ class GeneralRecipe(CorpusRecipe):
         CorpusRecipe.__post_init__(self)
         for name in TERMS:
             require_range(name, getattr(self, name), at_least=0.0, below=math.inf)
-        for name in ("layers", "relation_layer", "relation_heads"):
+        for name in ("layers", "width", "relation_layer", "relation_heads"):
             require_range(name, getattr(self, name), at_least=0)
         require_choice("choose", self.choose, CHOICES)
         require_choice("architecture", self.architecture, ARCHITECTURES)

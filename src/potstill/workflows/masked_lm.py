@@ -17,14 +17,14 @@ from potstill.errors import RecipeError
 from potstill.files import require_free
 from potstill.models.loading import load_task_model, load_with_new_head
 from potstill.models.task_model import TaskModel
-from potstill.recipe import recipe_hash, settings_named
+from potstill.recipe import settings_named
 from potstill.report import Report
-from potstill.train.loop import train
 from potstill.train.masked_lm_objective import MaskedLMObjective
-from potstill.train.progress import Listener
+from potstill.train.progress import Listener, Scored
 from potstill.workflows.corpus_recipe import CorpusRecipe
-from potstill.workflows.corpus_run import CorpusRun, corpus_run
+from potstill.workflows.corpus_run import CorpusRun, Training, corpus_run
 from potstill.workflows.passages import CorpusSources, Ground
+from potstill.workflows.probes import probed
 from potstill.workflows.task_rows import joined_world, own_device
 
 HEAD = HeadSpec(kind="masked-lm")
@@ -86,45 +86,55 @@ def train_masked_lm(
     require_free(out)
     with joined_world(device, threads) as world:
         ground = Ground(out=out, world=world, device=own_device(device, world), listeners=listeners)
+        return MaskedLMTraining(inputs, recipe, ground).run()
+
+
+class MaskedLMTraining:
+    """The parts of one training, made in order."""
+
+    def __init__(self, inputs: MaskedLMInputs, recipe: MaskedLMRecipe, ground: Ground) -> None:
         folder = open_model(inputs.model, allow_pickle=inputs.allow_pickle)
         scratch = scratch_config(
             recipe.scratch, folder.config, vocabulary_size=folder.tokenizer().vocabulary_size
         )
-        run = corpus_run(ground, recipe, folder, scratch or folder.config, inputs.corpus)
-        return _train(run, is_anew=scratch is not None)
+        self.is_anew = scratch is not None
+        self.corpus = corpus_run(ground, recipe, folder, scratch or folder.config, inputs.corpus)
+        self.held_out = self.corpus.held_out()
 
+    def training(self) -> Training:
+        """Return the model before its first step, and how it is trained."""
+        corpus = self.corpus
+        model = _start(corpus, is_anew=self.is_anew).to(corpus.ground.device)
+        return Training(
+            model=model,
+            objective=MaskedLMObjective(corpus.passages.train, corpus.passages.masking),
+            score=lambda: Scored(-self.held_out.of(model), probed(corpus.probes, model)),
+            identity={"model": fingerprint(corpus.folder.path)},
+        )
 
-def _train(run: CorpusRun, *, is_anew: bool) -> Report:
-    """Train, keep the best, write the bundle."""
-    model = _start(run, is_anew=is_anew).to(run.ground.device)
-    held_out = run.held_out()
-    before = held_out.measured(model)
-    result = train(
-        model,
-        MaskedLMObjective(run.passages.train, run.passages.masking),
-        run.recipe,
-        checkpoints=run.checkpoints,
-        recipe_hash=recipe_hash(
-            run.recipe, model=fingerprint(run.folder.path), corpus=run.passages.identity
-        ),
-        score=lambda: -held_out.of(model),
-        listeners=run.listeners(),
-        world=run.ground.world,
-    )
-    loss = held_out.measured(model)
-    return run.written(
-        model,
-        result,
-        loss,
-        lineage={
-            "verb": "finetune",
-            "model": run.recipe.scratch or run.folder.path.name,
-            "model_fingerprint": fingerprint(run.folder.path),
-        },
-        measurements={"perplexity": math.exp(loss.value)},
-        details={"before": {"held_out_loss": before.to_json()}},
-        hf_extras={} if is_anew else run.folder.hf_config,
-    )
+    def run(self) -> Report:
+        """Train, keep the best, write the bundle."""
+        corpus, training = self.corpus, self.training()
+        model = training.model
+        before, probes_before = self.held_out.measured(model), probed(corpus.probes, model)
+        result = corpus.train(training)
+        loss = self.held_out.measured(model)
+        return corpus.written(
+            model,
+            result,
+            loss,
+            lineage={
+                "verb": "finetune",
+                "model": corpus.recipe.scratch or corpus.folder.path.name,
+                "model_fingerprint": fingerprint(corpus.folder.path),
+            },
+            measurements={"perplexity": math.exp(loss.value)},
+            details={
+                "before": {"held_out_loss": before.to_json(), **probes_before},
+                "probes": probed(corpus.probes, model),
+            },
+            hf_extras={} if self.is_anew else corpus.folder.hf_config,
+        )
 
 
 def _start(run: CorpusRun, *, is_anew: bool) -> TaskModel:

@@ -24,12 +24,13 @@ from potstill.train.world import World
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusSources:
-    """Where passages come from."""
+    """What a training on texts reads beside its model."""
 
     files: Sequence[str | Path]  # texts, or the folder of a corpus that was built before
     folder: Path | None = None  # where the corpus is kept; None: beside what is written
     column: str = "text"
     evaluation: Sequence[object] = ()  # documents that hold texts of these are left out
+    probes: Sequence[object] = ()  # labelled rows; the model is probed on them on the way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

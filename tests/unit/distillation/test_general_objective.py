@@ -18,6 +18,7 @@ from potstill.distillation.general_objective import (
     GeneralObjective,
 )
 from potstill.distillation.held_out_terms import HeldOutTerms
+from potstill.distillation.narrow import narrow_beside_map
 from potstill.distillation.student import cut_student, student_config
 from potstill.errors import RecipeError
 from potstill.losses.hidden_states import cosine_loss
@@ -136,3 +137,18 @@ def test_held_out_terms_are_means_over_positions_and_the_same_every_time() -> No
 def test_an_objective_without_a_term_is_refused() -> None:
     with pytest.raises(RecipeError, match="all losses have weight 0"):
         asked(tiny_model(), dict.fromkeys(TERMS, 0.0))
+
+
+def test_a_narrower_student_is_compared_through_its_map() -> None:
+    teacher = tiny_model()
+    teacher.requires_grad_(requires_grad=False)
+    student = narrow_beside_map(student_of(teacher), 16)
+    found = replace(asked(teacher), relation_layers=(1, 2), relation_heads=2)
+    batch = batch_of(found)
+    sums = found.loss_sums(student, batch, None)
+    ours = student.encode(arrange(batch.masked.texts, student.config)).last
+    theirs = teacher.encode(arrange(batch.masked.texts, teacher.config)).last
+    expected = cosine_loss(student.to_teacher(ours), theirs).sum()
+    assert sums[COSINE].item() == pytest.approx(expected.item(), rel=1e-5)
+    sum(sums.values()).backward()
+    assert float(student.to_teacher.weight.grad.abs().max()) > 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from potstill.architectures.heads import HeadSpec
-from potstill.distillation.narrow import narrow, narrow_config
+from potstill.distillation.narrow import narrow, narrow_beside_map, narrow_config
 from potstill.errors import RecipeError
 from potstill.models import TaskModel
 from potstill.runtime.torch_engine import TorchEngine
@@ -57,3 +57,34 @@ def test_a_map_that_was_there_goes_on_to_its_dimensions() -> None:
 def test_another_width_than_of_whole_heads_below_the_teachers_is_refused(width: int) -> None:
     with pytest.raises(RecipeError, match=r"^width is -?\d+; allowed: multiples of 8"):
         narrow_config(tiny_config(), width)
+
+
+def masked_lm_model(family: str = "bert") -> TaskModel:
+    model = TaskModel(tiny_config(family), HeadSpec(kind="masked-lm"))
+    model.initialize(seed=3)
+    return model
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
+def test_a_masked_lm_student_is_the_same_with_and_without_its_map(family: str) -> None:
+    teacher = masked_lm_model(family)
+    student = narrow_beside_map(teacher, 16)
+    alone = student.alone()
+    assert "to_teacher.weight" not in dict(alone.named_parameters())
+    assert alone.config.hidden_size == 16
+    batch = random_batch([5, 9], seed=2)
+    with_map, without = (
+        TorchEngine(model).run(batch, ["logits"])["logits"] for model in (student, alone)
+    )
+    np.testing.assert_array_equal(with_map, without)
+    assert with_map.shape == (14, teacher.config.vocabulary_size)
+
+
+def test_the_map_of_a_masked_lm_student_leads_its_words_back_to_the_teachers() -> None:
+    teacher = masked_lm_model()
+    student = narrow_beside_map(teacher, 24)
+    words_VD = teacher.encoder.embeddings.words.weight.detach()
+    seen_VD = student.to_teacher(student.encoder.embeddings.words.weight).detach()
+    lost = (words_VD - words_VD.mean(0)) - (seen_VD - seen_VD.mean(0))
+    least = torch.linalg.svdvals((words_VD - words_VD.mean(0)).double())[24:].square().sum()
+    assert float(lost.double().square().sum()) == pytest.approx(float(least), rel=1e-4)

@@ -1,0 +1,122 @@
+"""`potstill forecast`: reckoned as the run will be, nothing left behind but the corpus."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import potstill
+from tests.command_line import said
+from tests.corpora import write_patterns
+from tests.folders import write_tiny_model
+
+SMALL = {
+    "max_length": 32,
+    "step_tokens": 256,
+    "batch_tokens": 256,
+    "held_out_documents": 10,
+    "scores": 3,
+    "precision": "fp32",
+}
+FLAGS = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a masked-LM teacher, and texts."""
+    folder = tmp_path_factory.mktemp("forecast")
+    write_tiny_model(folder / "teacher", "masked-lm", task="masked-lm")
+    write_patterns(folder / "texts.txt")
+    return folder
+
+
+def words_of(ground: Path, out: Path, *more: object) -> list[object]:
+    return [
+        *("forecast", "--corpus", ground / "texts.txt", "--out", out, "--threads", "1"),
+        *("--seconds", "0.2", *FLAGS, *more),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["teacher", "model"])
+def test_steps_and_tokens_are_those_of_the_run(
+    kind: str, capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = words_of(ground, out, f"--{kind}", ground / "teacher", "--epochs", "6", "--json")
+    found = said(capsys, *words, "--price-per-hour", "3.6").answer
+    verb = ["finetune", "--task", "masked-lm", "--model", ground / "teacher", "--train"]
+    if kind == "teacher":
+        verb = ["distill", "--teacher", ground / "teacher", "--set", "soft_targets=0"]
+        verb += ["--set", "hidden_cosine=0", "--corpus"]  # an untrained teacher has naught to say
+    run = [*verb, found["corpus"], "--out", out, "--epochs", "6", "--threads", "1", *FLAGS]
+    report = said(capsys, *run, "--learning-rate", "2e-2", "--json").answer
+    assert found["steps"] == report["steps"]
+    assert found["tokens"] == pytest.approx(report["train_tokens"], rel=0.02)
+    assert found["price"] == pytest.approx(found["seconds"] / 1000)
+    assert found["hours"] == pytest.approx(found["seconds"] / 3600)
+    assert found["seconds"] > 0
+    assert found["peak_bytes"] > 0
+
+
+def test_nothing_is_left_but_the_corpus(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    told = said(capsys, *words_of(ground, tmp_path / "out", "--teacher", ground / "teacher"))
+    assert told.status == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["out.corpus"]
+    lines = dict(line.split("\t") for line in told.out.splitlines() if "\t" in line)
+    assert set(lines) == {
+        *("training", "steps", "tokens", "tokens/s", "memory at its peak"),
+        *("disk for checkpoints", "corpus"),
+    }
+
+
+def test_the_scores_of_a_run_are_counted_as_they_are_taken(ground: Path, tmp_path: Path) -> None:
+    from potstill.recipe import TrainingRecipe
+    from potstill.train.schedule import Schedule
+
+    for epochs, an_epoch in [(1.0, 4), (2.5, 3), (0.3, 10), (1.0, 1), (3.0, 7), (0.01, 1)]:
+        recipe = TrainingRecipe(
+            epochs=epochs, scores_per_epoch=an_epoch, learning_rate=1e-3, rows_per_step=8
+        )
+        schedule = Schedule(recipe, [8] * 200)
+        taken = [step for step in range(1, schedule.total_steps + 1) if schedule.is_scored(step)]
+        assert schedule.scores == len(taken), (epochs, an_epoch)
+
+
+def test_as_a_library_call(ground: Path, tmp_path: Path) -> None:
+    found = potstill.forecast(
+        *(tmp_path / "out",),
+        corpus=ground / "texts.txt",
+        teacher=ground / "teacher",
+        seconds=0.1,
+        threads=1,
+        **SMALL,
+    )
+    assert json.loads(json.dumps(found.to_json()))["steps"] == found.steps
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ((), "a forecast is of one run"),
+        (("--teacher", "a", "--model", "b"), "a forecast is of one run"),
+        (("--model", "teacher", "--layers", "1"), "--layers means nothing for the task masked-lm"),
+        (("--teacher", "teacher", "--price-per-hour", "-1"), "price_per_hour is -1"),
+        (("--teacher", "teacher", "--seconds", "-1"), "seconds is -1"),
+        (("--teacher", "teacher", "--set", "scratch=8x1"), "scratch"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(
+    more: tuple[str, ...],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    ground: Path,
+    tmp_path: Path,
+) -> None:
+    found = [str(ground / word) if word == "teacher" else word for word in more]
+    told = said(capsys, *words_of(ground, tmp_path / "out", *found))
+    assert told.status == 2
+    assert complaint in told.complaint
