@@ -204,7 +204,8 @@ def _distill_general(
     if not isinstance(teacher, str | Path):
         raise InputError("a corpus has one teacher", allowed="a folder or hub:NAME")
     recipe = with_settings(GeneralRecipe(), settings, where="potstill.distill")
-    inputs = GeneralInputs(teacher=teacher, corpus=sources, allow_pickle=how.pop("allow_pickle"))
+    named = {name: how.pop(name) for name in ("allow_pickle", "signals_folder")}
+    inputs = GeneralInputs(teacher=teacher, corpus=sources, **named)
     return distill_general(inputs, recipe, out=out, **how)
 
 
@@ -247,6 +248,7 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     evaluation: Sequence[Any] = (),
     probes: Sequence[Any] = (),
     corpus_folder: str | Path | None = None,
+    signals_folder: str | Path | None = None,
     control: str | None = None,
     pretrained: str | Path | None = None,
     device: str = "auto",
@@ -275,6 +277,7 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
         evaluation: documents of the corpus that hold texts of these rows are left out.
         probes: labelled rows, on which a student of a corpus is probed on the way.
         corpus_folder: where the corpus is kept; None: beside `out`.
+        signals_folder: of a corpus: where a stored teacher is kept for other runs; None: not kept.
         control: "pretrained" or "tuned": also train a control, written to `<out>-control`.
         pretrained: the model that the teacher was tuned from, for the control.
         device: auto, cpu, cuda, mps.
@@ -301,6 +304,7 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     if corpus:
         _require_nothing_of_tasks({**rows, **given})
         sources = _corpus_sources(corpus, (evaluation, probes), corpus_folder, columns)
+        how["signals_folder"] = None if signals_folder is None else Path(signals_folder)
         return _distill_general(teacher, sources, settings, Path(out), how)
     rows["columns"], given["task"] = columns, task
     return _distill_task(teacher, rows, given, settings, Path(out), how)

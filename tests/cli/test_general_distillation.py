@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,17 +117,18 @@ def test_the_table_shows_cut_student_and_teacher(
     ]
 
 
+@pytest.mark.parametrize("settings", [{}, {"width": 16}, {"signals": "stored"}], ids=str)
 def test_stopped_and_resumed_it_ends_with_the_same_weights(
-    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Meter, "is_due", property(lambda meter: True))
-    recipe = replace(PRESETS["potstill"](), epochs=2.0, checkpoint_every_s=0, **SMALL)
+    recipe = replace(PRESETS["potstill"](), epochs=2.0, checkpoint_every_s=0, **SMALL | settings)
     inputs = GeneralInputs(
         teacher=ground / "teacher", corpus=CorpusSources(files=[ground / "teacher.corpus"])
     )
 
     def stop(progress: Progress) -> None:
-        if progress.step == 5:
+        if progress.losses and progress.step == 5:
             raise Stopped("stopped by the test")
 
     whole = distill_general(inputs, recipe, out=tmp_path / "whole", threads=1)
@@ -137,8 +139,44 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(
     assert resumed.fingerprint == whole.fingerprint
 
 
-def test_two_processes_give_the_student_of_one(ground: Path, tmp_path: Path) -> None:
+def test_a_stored_teacher_is_asked_once_for_several_runs(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    more = ("--set", "signals=stored", "--signals-folder", tmp_path / "said", "--epochs", "6")
+    more += ("--learning-rate", "2e-3")
+    first = said(capsys, *words_of(ground, tmp_path / "1", *more, "--json"))
+    assert "passages the teacher spoke of" in first.err
+    for name, value in first.answer["held_out"].items():
+        assert value < first.answer["start"]["student"][name], name
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "said").rglob("*")}
+    other = ("--set", "masked_lm=1", "--seed", "0")
+    second = said(capsys, *words_of(ground, tmp_path / "2", *more, *other, "--json"))
+    assert second.status == 0
+    assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "said").rglob("*")}
+    third = said(capsys, *words_of(ground, tmp_path / "3", *more, "--temperature", "3"))
+    assert third.status == 2
+    assert "the guesses of another teacher, corpus or settings" in third.err
+
+
+def test_a_stored_teacher_teaches_as_a_live_one_does(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    more = ("--recipe", "potstill", "--epochs", "4", "--learning-rate", "2e-3", "--json")
+    found = [
+        said(capsys, *words_of(ground, tmp_path / name, "--set", f"signals={name}", *more)).answer
+        for name in ("stored", "live")
+    ]
+    start = found[0]["start"]["student"]
+    for name, value in found[0]["held_out"].items():
+        gained = start[name] - found[1]["held_out"][name]
+        assert start[name] - value == pytest.approx(gained, rel=0.35), name
+    assert not (tmp_path / "stored.run").exists()
+
+
+@pytest.mark.parametrize("signals", ["live", "stored"])
+def test_two_processes_give_the_student_of_one(signals: str, ground: Path, tmp_path: Path) -> None:
     more = ("--recipe", "potstill", "--epochs", "3", "--learning-rate", "2e-3")
+    more += ("--set", f"signals={signals}")
     alone = [sys.executable, "-m", "potstill", *map(str, words_of(ground, tmp_path / "1", *more))]
     both = [
         *[sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"],
@@ -172,6 +210,8 @@ def test_a_run_that_is_worse_than_its_cut_fails_loudly(
         (("--set", "relation_layer=9", "--set", "relations=1"), "relation_layer is 9"),
         (("--set", "relation_heads=7", "--set", "relations=1"), "relation_heads is 7"),
         (("--set", "width=12"), "width is 12"),
+        (("--set", "signals=told"), "signals is 'told'"),
+        (("--signals-folder", "x"), "a folder of signals is named, but the teacher is live"),
         (("--set", "width=16", "--set", "relation_heads=32", "--recipe", "relations"), "of 16"),
         (("--set", "other_share=2"), "other_share is 2"),
         (("--layers", "5"), "a student of 5 layers"),

@@ -33,7 +33,11 @@ def corpus_sources(
 
 
 def general_inputs(
-    teachers: list[str], corpus: CorpusSources, *, allow_pickle: bool
+    teachers: list[str],
+    corpus: CorpusSources,
+    signals_folder: Path | None = None,
+    *,
+    allow_pickle: bool,
 ) -> GeneralInputs:
     """Return what a general distillation reads.
 
@@ -44,4 +48,9 @@ def general_inputs(
 
     if len(teachers) != 1:
         raise InputError(f"there are {len(teachers)} teachers", where="--teacher", allowed="one")
-    return GeneralInputs(teacher=teachers[0], corpus=corpus, allow_pickle=allow_pickle)
+    return GeneralInputs(
+        teacher=teachers[0],
+        corpus=corpus,
+        signals_folder=signals_folder,
+        allow_pickle=allow_pickle,
+    )

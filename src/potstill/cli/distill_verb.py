@@ -38,6 +38,7 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     evaluation: flags.Evaluation = None,
     probes: flags.Probes = None,
     corpus_folder: flags.CorpusFolder = None,
+    signals_folder: flags.SignalsFolder = None,
     control: flags.Control = None,
     pretrained: flags.Pretrained = None,
     temperature: flags.Temperature = None,
@@ -85,10 +86,12 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     if corpus is not None:
         require_none({**rows, **given}, "general distillation (--corpus)")
         sources = corpus_sources(corpus, text_column=text_column, **texts)
-        heard = general_inputs(teacher or [], sources, allow_pickle=allow_pickle)
+        heard = general_inputs(teacher or [], sources, signals_folder, allow_pickle=allow_pickle)
         report = _on_corpus(heard, partial(asked, flagged=flagged), out, how)
     else:
-        require_none(texts, "task distillation (without --corpus)")
+        require_none(
+            {**texts, "signals_folder": signals_folder}, "task distillation (without --corpus)"
+        )
         columns = columns_named(
             text_column, text_pair_column, label_column, tokens_column, tags_column
         )

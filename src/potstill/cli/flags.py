@@ -66,6 +66,13 @@ Probes = Annotated[
 TensorBoard = Annotated[
     Path | None, typer.Option("--tensorboard", help="Folder of event files for TensorBoard.")
 ]
+SignalsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --corpus and --set signals=stored: where the teacher's guesses are kept for "
+        "other runs; default: not kept."
+    ),
+]
 CorpusFolder = Annotated[
     Path | None, typer.Option(help="Where the corpus of ids is kept; default: beside --out.")
 ]

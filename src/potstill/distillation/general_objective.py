@@ -1,7 +1,8 @@
 """The objective of general distillation: the teacher's guesses of hidden tokens, and its states.
 
 Both see the same passages with the same tokens hidden. The vocabulary head runs at chosen positions
-only: at the hidden ones, and for the soft targets at a share of the others.
+only: at the hidden ones, and for the soft targets at a share of the others. The teacher is run at
+every step, or was run once and is read from disk.
 
 Source: Sanh et al. 2019, arXiv 1910.01108, section 3 (soft targets, masked LM, cosine of the last
 hidden state); Wang et al. 2020, arXiv 2012.15828 (MiniLMv2; relations).
@@ -12,7 +13,7 @@ Legend: B passages, N their tokens, P chosen positions (hidden ones first), D hi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,8 +23,9 @@ from torch import Tensor
 from potstill.distillation.narrow import StudentBesideMap
 from potstill.distillation.objective import COSINE, RELATIONS, SOFT, require_terms
 from potstill.distillation.relation_term import RelationTerm
+from potstill.distillation.stored_guesses import Guessed, StoredGuesses
 from potstill.losses.hidden_states import cosine_loss
-from potstill.losses.vocabulary import NO_TARGET, Decoder, vocabulary_losses
+from potstill.losses.vocabulary import NO_TARGET, Decoder, TopWords, vocabulary_losses
 from potstill.models.encoder import EncoderOutput
 from potstill.models.layout import How, TextLayout, arrange
 from potstill.models.noise import Noise
@@ -44,6 +46,15 @@ class GeneralBatch:
     masked: Masked
     places: Int64  # (P,) hidden tokens first, then others
     targets: Int64  # (P,) the hidden token; NO_TARGET at the others
+    stored: Guessed | None = None  # what the teacher says; None: it is asked now
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """What the teacher says of a batch."""
+
+    words: Decoder | TopWords | None  # at the positions
+    states: Mapping[int, Tensor]  # (N, D) by index: i is the output after layer i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +71,7 @@ class GeneralObjective:
     relation_heads: int = 12
     precision: Precision = "fp32"  # of the teacher
     how: How = "auto"
+    stored: StoredGuesses | None = None  # instead of asking the teacher at every step
 
     def __post_init__(self) -> None:
         """Refuse an objective without a term."""
@@ -77,6 +89,8 @@ class GeneralObjective:
 
     def prepare(self, rows: Int64, rng: np.random.Generator) -> GeneralBatch:
         """Take passages, hide their share and choose where else the teacher is heard."""
+        if self.stored is not None:
+            return batch_of_stored(self.stored.read(rows))
         return self.asked_of(self.masking.masked(self.passages.batch(rows), rng), rng)
 
     def asked_of(self, masked: Masked, rng: np.random.Generator) -> GeneralBatch:
@@ -107,26 +121,41 @@ class GeneralObjective:
         device = next(model.parameters()).device
         layout = arrange(batch.masked.texts, model.config, device=device, how=self.how)
         places = torch.from_numpy(batch.places).to(device)
-        theirs, its_words = self._heard(batch, places)
+        theirs = self._heard(batch, places)
         ours = model.encode(layout, noise=noise, keep_states=RELATIONS in self.weights)
         sums: dict[str, Tensor] = {}
         if SOFT in self.weights or MASKED_LM in self.weights:
             soft, hard = vocabulary_losses(
                 decoder_at(model, ours.last[places]),
                 torch.from_numpy(batch.targets).to(device),
-                its_words,
+                theirs.words,
                 temperature=self.temperature,
             )
             sums |= {SOFT: soft, MASKED_LM: hard}
         if COSINE in self.weights:
-            sums[COSINE] = cosine_loss(_at_width_of_teacher(model, ours.last), theirs.last).sum()
+            last = theirs.states[self.teacher.config.layers]
+            sums[COSINE] = cosine_loss(_at_width_of_teacher(model, ours.last), last).sum()
         if RELATIONS in self.weights:
             sums[RELATIONS] = self._relations(model, ours, theirs, layout)
         return {name: sums[name] for name in self.weights}
 
+    @property
+    def states_heard(self) -> tuple[int, ...]:
+        """Return which of the teacher's hidden states are compared with."""
+        wanted = {self.teacher.config.layers} if COSINE in self.weights else set()
+        if RELATIONS in self.weights:
+            wanted.add(self.relation_layers[1] - 1)
+        return tuple(sorted(wanted))
+
+    def _heard(self, batch: GeneralBatch, places: Tensor) -> Heard:
+        """Return what the teacher says: now, or as it was stored."""
+        if batch.stored is not None:
+            return _read(batch.stored, places.device)
+        return self.ask(batch, places)
+
     @torch.no_grad()
-    def _heard(self, batch: GeneralBatch, places: Tensor) -> tuple[EncoderOutput, Decoder | None]:
-        """Run the teacher on the same passages; return its states and its last products."""
+    def ask(self, batch: GeneralBatch, places: Tensor) -> Heard:
+        """Run the teacher on the same passages; return its last products and its states."""
         with torch.autocast(
             places.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"
         ):
@@ -135,15 +164,50 @@ class GeneralObjective:
             )
             output = self.teacher.encode(layout, keep_states=RELATIONS in self.weights)
             words = decoder_at(self.teacher, output.last[places]) if SOFT in self.weights else None
-        return output, words
+        states = {
+            index: output.last if index == self.teacher.config.layers else output.state(index)
+            for index in self.states_heard
+        }
+        return Heard(words, states)
 
     def _relations(
-        self, model: TaskModel, ours: EncoderOutput, theirs: EncoderOutput, layout: TextLayout
+        self, model: TaskModel, ours: EncoderOutput, theirs: Heard, layout: TextLayout
     ) -> Tensor:
         own, its = self.relation_layers
         term = RelationTerm(self.teacher.encoder, self.relation_layers, self.relation_heads)
-        losses_N = term.losses(model.encoder, ours.state(own - 1), theirs.state(its - 1), layout)
+        state = theirs.states[its - 1]
+        losses_N = term.losses(model.encoder, ours.state(own - 1), state, layout)
         return losses_N.sum()
+
+
+def batch_of_stored(found: Guessed) -> GeneralBatch:
+    """Return stored passages as a batch: hidden tokens first, then the others."""
+    is_hidden = found.targets != NO_TARGET
+    order = np.argsort(~is_hidden, kind="stable")
+    hidden = found.places[is_hidden], found.targets[is_hidden]
+    stored = replace(
+        found,
+        words=None if found.words is None else found.words[order],
+        log_p=None if found.log_p is None else found.log_p[order],
+    )
+    return GeneralBatch(
+        Masked(found.texts, *hidden), found.places[order], found.targets[order], stored
+    )
+
+
+def _read(stored: Guessed, device: torch.device) -> Heard:
+    """Return stored signals on the device, in fp32."""
+    words = None
+    if stored.words is not None and stored.log_p is not None:
+        words = TopWords(
+            torch.from_numpy(stored.words.astype(np.int64)).to(device),
+            torch.from_numpy(stored.log_p.astype(np.float32)).to(device),
+        )
+    states = {
+        index: torch.from_numpy(state.astype(np.float32)).to(device)
+        for index, state in stored.states.items()
+    }
+    return Heard(words, states)
 
 
 def _at_width_of_teacher(model: TaskModel, states_ND: Tensor) -> Tensor:

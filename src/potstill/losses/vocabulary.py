@@ -4,10 +4,11 @@ The logits of a masked-LM head are by far the widest thing of a training: 30,522
 They are never kept. Each chunk's logits are made, turned into losses and at once into the gradient
 of what they were made of, and dropped before the next chunk; the backward pass only scales.
 
-Two losses share the same logits: soft targets at every position given (the teacher's distribution),
-hard targets where one is known (the hidden token).
+Two losses share the same logits: soft targets at every position given (the teacher's distribution,
+or the words it finds likeliest), hard targets where one is known (the hidden token).
 
-Legend: P positions, R those of a chunk, D the student's width, E the teacher's, V vocabulary.
+Legend: P positions, R those of a chunk, D the student's width, E the teacher's, V vocabulary,
+K likeliest words.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch.nn.functional import log_softmax
 from potstill.shapes import expect
 
 NO_TARGET = -1
+_LEAST = 1e-6  # probability that is left to all other words
 _CHUNK = 256  # positions at once: 31 MB of fp32 logits at 30,522 words
 
 
@@ -40,10 +42,18 @@ class Decoder:
         return products_RV.float() + self.bias_V
 
 
+@dataclass(frozen=True, slots=True)
+class TopWords:
+    """What is kept of a teacher's distribution: its likeliest words; all others are one outcome."""
+
+    words_PK: Tensor  # token ids
+    log_p_PK: Tensor  # of these words, at the temperature of the soft targets
+
+
 def vocabulary_losses(
     student: Decoder,
     targets_P: Tensor,
-    teacher: Decoder | None = None,
+    teacher: Decoder | TopWords | None = None,
     *,
     temperature: float = 1.0,
     chunk: int = _CHUNK,
@@ -53,7 +63,9 @@ def vocabulary_losses(
     Args:
         student: gradients reach its features, words and bias.
         targets_P: the right token, or `NO_TARGET`.
-        teacher: speaks at every position; None: the first sum is 0.
+        teacher: speaks at every position; None: the first sum is 0. Of `TopWords` the loss is the
+            KL of their words and of "any other word": never above that of all words, and equal to
+            it if the student shares out the rest as the teacher does.
         temperature: of the soft targets; their loss is multiplied by its square.
         chunk: positions at once; memory only.
 
@@ -69,7 +81,10 @@ def vocabulary_losses(
     sizes = expect(student.features_PD, "P D", name="features")
     words = expect(student.words_VD, "V D", name="words", D=sizes["D"])
     expect(targets_P, "P", name="targets", P=sizes["P"])
-    if teacher is not None:
+    if isinstance(teacher, TopWords):
+        kept = expect(teacher.words_PK, "P K", name="teacher words", P=sizes["P"])
+        expect(teacher.log_p_PK, "P K", name="teacher log p", P=sizes["P"], K=kept["K"])
+    elif teacher is not None:
         expect(teacher.features_PD, "P E", name="teacher features", P=sizes["P"])
         expect(teacher.words_VD, "V E", name="teacher words", hint="one vocabulary", V=words["V"])
     kind = student.features_PD.device.type
@@ -104,11 +119,11 @@ class _InChunks(torch.autograd.Function):
         words_VD: Tensor,
         bias_V: Tensor,
         targets_P: Tensor,
-        teacher: Decoder | None,
+        teacher: Decoder | TopWords | None,
         how: _How,
     ) -> tuple[Tensor, Tensor]:
         student = Decoder(features_PD, words_VD.to(how.dtype), bias_V)
-        if teacher is not None:
+        if isinstance(teacher, Decoder):
             teacher = replace(teacher, words_VD=teacher.words_VD.to(how.dtype))
         is_trained = any(ctx.needs_input_grad[:3])
         soft = _Sum(student, how.dtype, has_gradient=is_trained and teacher is not None)
@@ -118,7 +133,10 @@ class _InChunks(torch.autograd.Function):
                 start, min(start + how.chunk, len(features_PD)), device=features_PD.device
             )
             logits_RV = student.logits(places, how.dtype)
-            if teacher is not None:
+            if isinstance(teacher, TopWords):
+                words_RK, log_p_RK = teacher.words_PK[places], teacher.log_p_PK[places]
+                soft.add(*_soft_top(logits_RV, words_RK, log_p_RK, how.temperature), places)
+            elif teacher is not None:
                 theirs_RV = teacher.logits(places, how.dtype)
                 soft.add(*_soft(logits_RV, theirs_RV, how.temperature), places)
             known = torch.nonzero(targets_P[places] != NO_TARGET)[:, 0]
@@ -167,6 +185,23 @@ def _soft(student_RV: Tensor, teacher_RV: Tensor, temperature: float) -> tuple[T
     teacher = teacher_log.exp()
     losses_R = (teacher * (teacher_log - student_log)).sum(dim=-1) * temperature**2
     return losses_R, (student_log.exp() - teacher) * temperature
+
+
+def _soft_top(
+    student_RV: Tensor, words_RK: Tensor, log_p_RK: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return T^2 KL over the words given and one outcome for all others, and its slope."""
+    student_log = log_softmax(student_RV / temperature, dim=-1)
+    slopes_RV = student_log.exp()
+    p_RK = log_p_RK.exp()
+    rest_R1 = (1.0 - p_RK.sum(dim=-1, keepdim=True)).clamp_min(_LEAST)
+    own_RK = slopes_RV.gather(-1, words_RK)
+    own_rest_R1 = (1.0 - own_RK.sum(dim=-1, keepdim=True)).clamp_min(_LEAST)
+    divergence = (p_RK * (log_p_RK - student_log.gather(-1, words_RK))).sum(dim=-1)
+    divergence += (rest_R1 * (rest_R1.log() - own_rest_R1.log()))[:, 0]
+    slopes_RV *= 1.0 - rest_R1 / own_rest_R1  # of the words that are not given
+    slopes_RV.scatter_(-1, words_RK, own_RK - p_RK)
+    return divergence * temperature**2, slopes_RV * temperature
 
 
 def _hard(student_RV: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from potstill.errors import RecipeError
+
+# The others wait while the main process builds a corpus; torchrun itself ends them if one dies.
+_PATIENCE = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ def join_world(device: str = "auto") -> World:
     if uses_cuda:
         torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if uses_cuda else "gloo")
+        dist.init_process_group("nccl" if uses_cuda else "gloo", timeout=_PATIENCE)
     return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
 
 

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from potstill.errors import RecipeError
 from potstill.files import require_free
 from potstill.recipe import require_range
 from potstill.train.progress import Listener, counting
 from potstill.train.rehearsal import Rehearsal, rehearse
 from potstill.workflows.corpus_run import CorpusRun, Training
 from potstill.workflows.general_distill import GeneralDistillation, GeneralInputs
-from potstill.workflows.general_recipe import GeneralRecipe
+from potstill.workflows.general_recipe import STORED, GeneralRecipe
 from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, MaskedLMTraining
 from potstill.workflows.passages import Ground
 from potstill.workflows.task_rows import joined_world, own_device
@@ -97,6 +98,12 @@ def forecast(  # noqa: PLR0913 - the parts of a run, each of its own kind
     """
     options = options or ForecastOptions()
     require_free(out)
+    if isinstance(recipe, GeneralRecipe) and recipe.signals == STORED:
+        raise RecipeError(
+            "a forecast asks the teacher at every step",
+            where="signals=stored",
+            cure="leave it out: what is stored is written once, at the pace of the teacher alone",
+        )
     with joined_world(device, threads) as world:
         ground = Ground(out=out, world=world, device=own_device(device, world), listeners=listeners)
         run: GeneralDistillation | MaskedLMTraining

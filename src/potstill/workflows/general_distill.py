@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from potstill.bundle.folder import ModelFolder
@@ -21,7 +21,8 @@ from potstill.models.task_model import TaskModel
 from potstill.report import Report
 from potstill.train.progress import Listener, Scored
 from potstill.workflows.corpus_run import TASK, Training, corpus_run
-from potstill.workflows.general_recipe import GeneralRecipe
+from potstill.workflows.general_recipe import STORED, GeneralRecipe
+from potstill.workflows.guesses import stored_guesses
 from potstill.workflows.passages import CorpusSources, Ground
 from potstill.workflows.probes import probed
 from potstill.workflows.task_rows import joined_world, own_device
@@ -33,6 +34,7 @@ class GeneralInputs:
 
     teacher: str | Path  # a model with a masked-LM head: a folder or "hub:NAME"
     corpus: CorpusSources
+    signals_folder: Path | None = None  # of a stored teacher, kept; None: in the run's, not kept
     allow_pickle: bool = False
 
 
@@ -76,6 +78,7 @@ class GeneralDistillation:
         require_terms({name: getattr(recipe, name) for name in TERMS})
         folder = open_model(inputs.teacher, allow_pickle=inputs.allow_pickle)
         require_masked_lm(folder)
+        self.signals_folder = _signals_folder(inputs, recipe)
         depth = folder.config.layers
         self.kept = kept_as_asked(
             recipe.keep, recipe.layers, teacher_layers=depth, choice=recipe.choose
@@ -97,7 +100,10 @@ class GeneralDistillation:
         teacher.requires_grad_(False)  # noqa: FBT003 - torch's own signature
         student = self._start(teacher).to(corpus.ground.device)
         objective = self._objective(teacher)
-        terms = HeldOutTerms(objective, self.held_out)
+        terms = HeldOutTerms(objective, self.held_out)  # of all words, whatever is stored
+        if corpus.recipe.signals == STORED:
+            stored = stored_guesses(corpus, objective, self.signals_folder)
+            objective = replace(objective, stored=stored)
 
         def score() -> Scored:
             scored = terms.scored(student)
@@ -194,6 +200,16 @@ def require_masked_lm(folder: ModelFolder) -> None:
             cure=f"give it one: potstill finetune --task {TASK} --model {folder.path.name} "
             "--train … --out …",
         )
+
+
+def _signals_folder(inputs: GeneralInputs, recipe: GeneralRecipe) -> Path | None:
+    if inputs.signals_folder is not None and recipe.signals != STORED:
+        raise RecipeError(
+            "a folder of signals is named, but the teacher is live",
+            where="--signals-folder",
+            cure="add --set signals=stored",
+        )
+    return inputs.signals_folder
 
 
 def _relation_layer(recipe: GeneralRecipe, depth: int) -> int:

@@ -13,6 +13,9 @@ from potstill.distillation.student import ARCHITECTURES
 from potstill.recipe import require_choice, require_range, settings_named
 from potstill.workflows.corpus_recipe import CorpusRecipe
 
+LIVE, STORED = "live", "stored"
+SIGNALS = (LIVE, STORED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneralRecipe(CorpusRecipe):
@@ -36,6 +39,8 @@ class GeneralRecipe(CorpusRecipe):
     relations: float = 0.0  # weight of KL of query, key and value relations of one layer
     temperature: float = 2.0  # of the soft targets
     other_share: float = 0.1  # of the tokens that are not hidden: soft targets are learned there
+    signals: str = "live"  # the teacher's: at every step, or stored on disk once
+    top_words: int = 64  # likeliest ones of each guess that are stored
     relation_layer: int = 0  # of the teacher, counted from 1; 0: the last
     relation_heads: int = 0  # into which queries, keys and values are cut; 0: the teacher's
 
@@ -48,6 +53,8 @@ class GeneralRecipe(CorpusRecipe):
             require_range(name, getattr(self, name), at_least=0)
         require_choice("choose", self.choose, CHOICES)
         require_choice("architecture", self.architecture, ARCHITECTURES)
+        require_choice("signals", self.signals, SIGNALS)
+        require_range("top_words", self.top_words, at_least=1)
         require_range("temperature", self.temperature, above=0.0, below=math.inf)
         require_range("other_share", self.other_share, at_least=0.0, at_most=1.0)
 

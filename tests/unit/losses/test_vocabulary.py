@@ -13,7 +13,7 @@ from torch import Tensor
 from potstill.errors import ShapeError
 from potstill.losses.hard_labels import hard_label_loss
 from potstill.losses.soft_targets import soft_target_loss
-from potstill.losses.vocabulary import NO_TARGET, Decoder, vocabulary_losses
+from potstill.losses.vocabulary import NO_TARGET, Decoder, TopWords, vocabulary_losses
 
 V, D, E = 50, 8, 12
 
@@ -127,3 +127,63 @@ def test_other_vocabularies_are_refused() -> None:
     other = Decoder(torch.zeros(6, E), torch.zeros(V + 1, E), torch.zeros(V + 1))
     with pytest.raises(ShapeError, match="one vocabulary"):
         vocabulary_losses(Decoder(*found.student), found.targets, other)
+
+
+def top_of(teacher: Decoder, kept: int, temperature: float) -> TopWords:
+    logits = teacher.features_PD @ teacher.words_VD.T + teacher.bias_V
+    found = torch.log_softmax(logits / temperature, dim=-1).topk(kept, dim=-1)
+    return TopWords(found.indices, found.values)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_all_words_kept_are_the_whole_distribution(temperature: float) -> None:
+    found = case(3, 9)
+    whole, part = found.leaves(), found.leaves()
+    exact, _ = vocabulary_losses(
+        Decoder(*whole), found.targets, found.teacher, temperature=temperature
+    )
+    kept, _ = vocabulary_losses(
+        Decoder(*part),
+        found.targets,
+        top_of(found.teacher, V, temperature),
+        temperature=temperature,
+    )
+    torch.testing.assert_close(kept, exact, rtol=1e-4, atol=1e-4)
+    exact.backward()
+    kept.backward()
+    for one, other in zip(whole, part, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
+
+
+@given(seed=st.integers(0, 99), kept=st.integers(1, V - 1), chunk=st.integers(1, 12))
+def test_some_words_and_the_rest_are_what_plain_torch_gives(
+    seed: int, kept: int, chunk: int
+) -> None:
+    found = case(seed, 7)
+    top = top_of(found.teacher, kept, 2.0)
+    ours, theirs = found.leaves(), found.leaves()
+    loss, _ = vocabulary_losses(Decoder(*ours), found.targets, top, temperature=2.0, chunk=chunk)
+    loss.backward()
+    features, words, bias = theirs
+    student = torch.softmax((features @ words.T + bias) / 2.0, dim=-1)
+    own = student.gather(-1, top.words_PK)
+    p = top.log_p_PK.exp()
+    rest, own_rest = (1 - p.sum(-1)).clamp_min(1e-6), (1 - own.sum(-1)).clamp_min(1e-6)
+    plain = (p * (p.log() - own.log())).sum(-1) + rest * (rest.log() - own_rest.log())
+    expected = plain.sum() * 4.0
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-3, atol=1e-3)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-2, atol=2e-3)
+
+
+@given(seed=st.integers(0, 99), kept=st.integers(1, V))
+def test_some_words_never_lose_more_than_all(seed: int, kept: int) -> None:
+    found = case(seed, 5)
+    exact, _ = vocabulary_losses(
+        Decoder(*found.student), found.targets, found.teacher, temperature=2.0
+    )
+    some, _ = vocabulary_losses(
+        Decoder(*found.student), found.targets, top_of(found.teacher, kept, 2.0), temperature=2.0
+    )
+    assert -1e-3 <= float(some) <= float(exact) * (1 + 1e-4) + 1e-3

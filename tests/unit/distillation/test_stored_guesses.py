@@ -1,0 +1,203 @@
+"""A stored teacher: equal to the live one, written once, going on where a writer was killed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from potstill.distillation.general_objective import (
+    COSINE,
+    MASKED_LM,
+    RELATIONS,
+    SOFT,
+    GeneralObjective,
+    batch_of_stored,
+)
+from potstill.distillation.guessing import Guesser
+from potstill.distillation.stored_guesses import (
+    PARTS,
+    Guessed,
+    GuessShape,
+    StoredGuesses,
+    require_room,
+    store_guesses,
+)
+from potstill.errors import RecipeError, StorageError
+from tests.unit.distillation.test_general_objective import asked, student_of
+from tests.unit.train.test_masked_lm_objective import tiny_model
+
+ALL_PARTS = range(PARTS)
+IDENTITY = "one"
+
+
+def live_objective(**more: Any) -> GeneralObjective:
+    teacher = tiny_model()
+    teacher.requires_grad_(requires_grad=False)
+    return replace(asked(teacher, temperature=2.0, **more), relation_layers=(1, 2))
+
+
+def write(folder: Path, guesser: Guesser, *, parts: range = ALL_PARTS, ask: Any = None) -> None:
+    store_guesses(
+        folder,
+        ask or guesser.ask,
+        guesser.objective.lengths,
+        guesser.shape(),
+        identity=IDENTITY,
+        own_parts=parts,
+        tell=lambda done, total: None,
+    )
+
+
+def stored_objective(folder: Path, guesser: Guesser) -> GeneralObjective:
+    live = guesser.objective
+    return replace(live, stored=StoredGuesses(folder, live.lengths, guesser.shape()))
+
+
+def test_stored_is_live_on_the_same_hidden_tokens(tmp_path: Path) -> None:
+    live = live_objective(other_share=0.3)
+    student = student_of(live.teacher)
+    student.initialize(seed=9)
+    for model in (live.teacher, student):  # as decided, and as far apart, as trained models are
+        for parameter in model.parameters():
+            parameter.data *= 8.0 if parameter.ndim > 1 else 1.0
+    guesser = Guesser(live, top_words=10_000)
+    write(tmp_path, guesser)
+    stored = stored_objective(tmp_path, guesser)
+    batch = stored.prepare(np.array([7, 2, 25, 11]), np.random.default_rng(0))
+    ours = stored.loss_sums(student, batch, None)
+    theirs = live.loss_sums(student, replace(batch, stored=None), None)
+    for name in (SOFT, MASKED_LM, COSINE, RELATIONS):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=2e-3, atol=0.0)
+    assert stored.counts(batch) == live.counts(replace(batch, stored=None))
+
+
+def test_every_passage_comes_back_as_it_was_hidden_whatever_is_asked_beside_it(
+    tmp_path: Path,
+) -> None:
+    guesser = Guesser(live_objective(other_share=0.2), top_words=5)
+    write(tmp_path, guesser)
+    stored = stored_objective(tmp_path, guesser).stored
+    assert stored is not None
+    whole = stored.read(np.arange(30))
+    alone = [stored.read(np.array([row])) for row in range(30)]
+    np.testing.assert_array_equal(whole.texts.ids, np.concatenate([one.texts.ids for one in alone]))
+    np.testing.assert_array_equal(whole.targets, np.concatenate([one.targets for one in alone]))
+    np.testing.assert_array_equal(whole.words, np.concatenate([one.words for one in alone]))
+    for row, one in enumerate(alone):
+        original = guesser.objective.passages.batch(np.array([row])).ids
+        hidden = one.targets >= 0
+        np.testing.assert_array_equal(original[one.places[hidden]], one.targets[hidden])
+        rest = np.setdiff1d(np.arange(len(original)), one.places[hidden])
+        np.testing.assert_array_equal(original[rest], one.texts.ids[rest])
+        assert hidden.sum() >= 1
+
+
+def test_two_writers_write_what_one_does(tmp_path: Path) -> None:
+    guesser = Guesser(live_objective(), top_words=5)
+    write(tmp_path / "one", guesser)
+    for rank in range(2):
+        write(tmp_path / "two", guesser, parts=range(rank, PARTS, 2))
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+@pytest.mark.parametrize("asks", [1, 3, 9])
+def test_a_killed_writer_goes_on_and_ends_with_the_same_bytes(
+    asks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from potstill.distillation import stored_guesses
+
+    monkeypatch.setattr(stored_guesses, "_BLOCK_TOKENS", 16)
+    monkeypatch.setattr(stored_guesses, "_BLOCKS_BETWEEN_NOTES", 2)
+    monkeypatch.setattr(stored_guesses, "PARTS", 2)
+    guesser = Guesser(live_objective(), top_words=5)
+    write(tmp_path / "whole", guesser, parts=range(2))
+    left = [asks]
+
+    def killed(rows: np.ndarray, rng: np.random.Generator) -> Guessed:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return guesser.ask(rows, rng)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "cut", guesser, parts=range(2), ask=killed)
+    asked_again: list[int] = []
+
+    def counted(rows: np.ndarray, rng: np.random.Generator) -> Guessed:
+        asked_again.append(len(rows))
+        return guesser.ask(rows, rng)
+
+    write(tmp_path / "cut", guesser, parts=range(2), ask=counted)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    if asks > 2:
+        assert sum(asked_again) < 30
+    write(tmp_path / "cut", guesser, parts=range(2), ask=counted)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_another_teacher_or_corpus_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    guesser = Guesser(live_objective(), top_words=5)
+    write(tmp_path, guesser)
+    before = content(tmp_path)
+    with pytest.raises(RecipeError, match=r"another teacher, corpus or settings.*signals-folder"):
+        store_guesses(
+            *(tmp_path, guesser.ask, guesser.objective.lengths, guesser.shape()),
+            identity="other",
+            own_parts=ALL_PARTS,
+            tell=lambda done, total: None,
+        )
+    assert content(tmp_path) == before
+
+
+def test_a_disk_without_room_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    shape = GuessShape(words=64, states=(12,), width=768, vocabulary_size=30_522)
+    with pytest.raises(StorageError, match=r"guesses need [\d,.]+ GB, [\d,.]+ GB are free"):
+        require_room(tmp_path, shape.size_bytes(10**13, 10**12, 10**10))
+    require_room(tmp_path, shape.size_bytes(1_000, 250, 10))
+
+
+def test_the_size_that_is_told_is_the_size_that_is_written(tmp_path: Path) -> None:
+    guesser = Guesser(live_objective(other_share=0.2), top_words=5)
+    write(tmp_path, guesser)
+    lengths = np.asarray(guesser.objective.lengths)
+    written = sum(file.stat().st_size for file in tmp_path.rglob("*.bin"))
+    tokens = int(lengths.sum())
+    told = guesser.shape().size_bytes(tokens, guesser.expected_places(tokens), len(lengths))
+    assert told == pytest.approx(written, rel=0.1)
+
+
+def test_the_hidden_tokens_come_first(tmp_path: Path) -> None:
+    guesser = Guesser(live_objective(other_share=0.5), top_words=3)
+    write(tmp_path, guesser)
+    stored = stored_objective(tmp_path, guesser).stored
+    assert stored is not None
+    batch = batch_of_stored(stored.read(np.arange(6)))
+    count = len(batch.masked.places)
+    np.testing.assert_array_equal(batch.places[:count], batch.masked.places)
+    np.testing.assert_array_equal(batch.targets[:count], batch.masked.targets)
+    assert (batch.targets[count:] < 0).all()
+    assert len(batch.targets) > count
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def test_a_torn_note_begins_the_part_anew(tmp_path: Path) -> None:
+    guesser = Guesser(live_objective(), top_words=5)
+    write(tmp_path, guesser)
+    before = content(tmp_path)
+    (tmp_path / "part-03" / "done.json").write_text('{"identity": "on')
+    shutil.rmtree(tmp_path / "part-05")
+    write(tmp_path, guesser)
+    assert content(tmp_path) == before
