@@ -265,7 +265,8 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
         teacher: a tuned model; of several the first is cut, and their answers are averaged.
             Empty where `foreign_teacher` or `teacher_answers` speak.
         out: the folder to write; must be absent or empty.
-        student: the pre-trained model that learns from a teacher that is not run here.
+        student: the pre-trained model that learns, instead of layers of the teacher; needed where
+            the teacher is not run here.
         foreign_teacher: any transformers model.
         teacher_answers: files of its answers, for `train`, then for `unlabelled`.
         task: its kind of task; a teacher of ours tells its own.

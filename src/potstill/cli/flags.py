@@ -113,7 +113,10 @@ TeacherAnswers = Annotated[
     typer.Option(help="File of a teacher's answers, for --train, then for --unlabelled."),
 ]
 Student = Annotated[
-    str | None, typer.Option(help="Model that learns from such a teacher: folder or hub:NAME.")
+    str | None,
+    typer.Option(
+        help="Pre-trained model that learns, instead of layers of the teacher: folder or hub:NAME."
+    ),
 ]
 Layers = Annotated[int | None, typer.Option(help="Layers of the student; default: half.", min=1)]
 Choose = Annotated[

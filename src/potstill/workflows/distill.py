@@ -60,7 +60,9 @@ from potstill.workflows.control import (
 )
 from potstill.workflows.distill_recipe import SEARCH, DistillRecipe, learning_rates
 from potstill.workflows.foreign_teaching import GivenSources, prepare_lesson
+from potstill.workflows.learner import open_learner
 from potstill.workflows.student_run import (
+    Learner,
     StudentRun,
     teachers_of,
     train_student,
@@ -131,22 +133,23 @@ def _distill(
     listeners: tuple[Listener, ...],
 ) -> Report:
     precision = resolve_precision(recipe.precision, device, training=True)
-    cast = _given_cast if inputs.given.is_asked_for else _own_cast
-    folders, teachers, task, sources = cast(inputs, recipe, device, listeners)
+    find_cast = _given_cast if inputs.given.is_asked_for else _own_cast
+    cast = find_cast(inputs, recipe, device, listeners)
+    folders, teachers, learner = cast.folders, cast.teachers, cast.learner
     start = None
     if inputs.control not in (None, CUT_ALONE):
         start = open_model(_start_of_control(inputs), allow_pickle=inputs.allow_pickle)
-        require_same_shape(start, folders[0])
-    data = read_transfer_set(folders, sources, recipe, task=task)
+        require_same_shape(start, learner.folder if learner else folders[0])
+    data = read_transfer_set(folders, cast.sources, recipe, task=cast.task)
     recipe = settle(
         recipe,
         rows=data.row_count,
-        width=folders[0].config.hidden_size,
+        width=(learner.model if learner else teachers[0]).config.hidden_size,
         texts_seen=_TEXTS_SEEN,
         rate_factor=_RATE_FACTOR,
     )
-    depth = teachers[0].config.layers
-    layers, kept = _layers_asked(recipe, depth)
+    source = learner.model if learner else teachers[0]
+    layers, kept = _layers_asked(recipe, source.config.layers, is_whole=learner is not None)
     run = StudentRun(
         recipe=recipe,
         out=out,
@@ -156,13 +159,13 @@ def _distill(
         teachers=[model.to(device) for model in teachers],
         kept=kept or (),
         config=student_config(
-            teachers[0].config,
+            source.config,
             layers,
             architecture=recipe.architecture,
             has_pairs=data.has_pairs,
         ),
         layer_map=layer_map_from_words(
-            recipe.layer_map, student_layers=layers, teacher_layers=depth
+            recipe.layer_map, student_layers=layers, teacher_layers=teachers[0].config.layers
         ),
         rates=learning_rates(
             recipe.learning_rates, recipe.learning_rate, has_control=start is not None
@@ -171,6 +174,7 @@ def _distill(
         device=device,
         world=world,
         listeners=listeners,
+        learner=learner,
     )
     data.task.metric(run.primary)
     if data.dev_gold is not None:
@@ -180,7 +184,15 @@ def _distill(
     return _work(run, out, start, inputs.control or "")
 
 
-_Cast = tuple[list[ModelFolder], list[TaskModel], Task | None, TransferSources]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Cast:
+    """Who teaches, who learns, and what is read."""
+
+    folders: list[ModelFolder]  # of the teachers; of given ones, of the model that is cut
+    teachers: list[TaskModel]
+    task: Task | None  # None: as the first teacher's
+    sources: TransferSources
+    learner: Learner | None = None
 
 
 def _own_cast(
@@ -192,13 +204,6 @@ def _own_cast(
     """Return the teachers that are run here."""
     if not inputs.teachers:
         raise InputError("there is no teacher", cure="name one with --teacher")
-    if inputs.given.student is not None:
-        raise InputError(
-            "the student is cut out of the teacher",
-            where="--student",
-            allowed="beside --foreign-teacher or --teacher-answers alone",
-            cure="leave --student out",
-        )
     folders = [open_model(name, allow_pickle=inputs.allow_pickle) for name in inputs.teachers]
     for folder in folders:
         require_task_head(folder)
@@ -208,7 +213,13 @@ def _own_cast(
     require_terms(usual_weights(recipe, task))
     if recipe.width:
         _require_narrowing(recipe, task.name, folders[0])
-    return folders, teachers_of(folders), None, _sources(inputs, recipe, device, listeners)
+    return _Cast(
+        folders=folders,
+        teachers=teachers_of(folders),
+        task=None,
+        sources=_sources(inputs, recipe, device, listeners),
+        learner=open_learner(inputs, recipe, folders[0]) if inputs.given.student else None,
+    )
 
 
 def _given_cast(
@@ -231,7 +242,9 @@ def _given_cast(
         tell=counting(listeners, "teacher's answers"),
     )
     require_terms(usual_weights(recipe, lesson.task))
-    return [folder], [lesson.student], lesson.task, lesson.sources
+    return _Cast(
+        folders=[folder], teachers=[lesson.student], task=lesson.task, sources=lesson.sources
+    )
 
 
 def _sources(
@@ -373,12 +386,16 @@ def _require_narrowing(recipe: DistillRecipe, task: str, folder: ModelFolder) ->
     narrow_config(folder.config, recipe.width)
 
 
-def _layers_asked(recipe: DistillRecipe, depth: int) -> tuple[int, Kept | None]:
-    """Return how many layers the student has, and which; None: they are to be searched for."""
+def _layers_asked(recipe: DistillRecipe, depth: int, *, is_whole: bool) -> tuple[int, Kept | None]:
+    """Return how many layers the student has, and which; None: they are to be searched for.
+
+    A model that was named as the student keeps all of its layers unless told otherwise.
+    """
     is_searched = recipe.choose == SEARCH and not recipe.keep
+    layers = depth if is_whole and not recipe.layers and not recipe.keep else recipe.layers
     kept = kept_as_asked(
         recipe.keep,
-        recipe.layers,
+        layers,
         teacher_layers=depth,
         choice=EVEN if is_searched else recipe.choose,
     )

@@ -63,6 +63,14 @@ _TEXTS_TO_TELL = 20  # fewer cannot tell whether vectors have collapsed
 _USUAL = {"regression": (0.5, 0.5), "question-answering": (0.75, 0.25), "embedding": (1.0, 0.0)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Learner:
+    """A pre-trained model that learns from a teacher, instead of layers of the teacher itself."""
+
+    folder: ModelFolder
+    model: TaskModel  # under a new head of the teacher's kind
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentRun:
     """All that one distillation is made of."""
@@ -72,7 +80,7 @@ class StudentRun:
     folder: Path  # state of the run
     data: TransferSet
     teacher_folders: Sequence[ModelFolder]  # of a given teacher the model that is cut
-    teachers: Sequence[TaskModel]  # the first is cut
+    teachers: Sequence[TaskModel]  # the first is cut, unless there is a learner
     kept: Kept
     config: EncoderConfig  # of the student
     layer_map: LayerMap
@@ -81,6 +89,7 @@ class StudentRun:
     device: torch.device
     world: World
     listeners: tuple[Listener, ...]
+    learner: Learner | None = None
     start: str = ""  # fingerprint of what a control begins from; the student begins from a teacher
 
     @property
@@ -115,8 +124,9 @@ class StudentRun:
 
     def untaught(self) -> TaskModel:
         """Return the student before its first step: layers taken out, made narrower if asked."""
-        student = cut_student(self.teachers[0], self.config, self.kept)
-        if self.is_given:  # its head is new, so it learns deviations from the start
+        source = self.learner.model if self.learner else self.teachers[0]
+        student = cut_student(source, self.config, self.kept)
+        if self.is_given or self.learner:  # its head is new: it learns deviations from the start
             return student
         if self.recipe.width:
             student = narrow(student, self.recipe.width)
@@ -139,6 +149,7 @@ class StudentRun:
             "rows": self.data.identity,
             "kept": str(self.kept),
             **({"start": self.start} if self.start else {}),
+            **({"learner": fingerprint(self.learner.folder.path)} if self.learner else {}),
         }
 
 
@@ -353,7 +364,7 @@ def write_trained(
             tokenizer=run.data.tokenizer,
             vectors=vector_recipe_of(run.teacher_folders[0], model.spec),
             manifest=manifest,
-            hf_extras=run.teacher_folders[0].hf_config,
+            hf_extras=(run.learner.folder if run.learner else run.teacher_folders[0]).hf_config,
         )
         identity = write_bundle(out, content)
     return Report(
@@ -452,7 +463,9 @@ class _SignalKey:
 
 
 def _origins(run: StudentRun) -> dict[str, Any]:
+    learner = {} if run.learner is None else {"student": run.learner.folder.path.name}
     return {
+        **learner,
         "teacher": ", ".join(folder.path.name for folder in run.teacher_folders),
         "teacher_fingerprint": fingerprint(run.teacher_folders[0].path),
     }

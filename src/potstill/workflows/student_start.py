@@ -34,6 +34,8 @@ class Startable(Protocol):
     @property
     def loss(self) -> AnswerLoss: ...  # noqa: D102
     @property
+    def learner(self) -> Any: ...  # noqa: D102
+    @property
     def precision(self) -> Precision: ...  # noqa: D102
     @property
     def device(self) -> torch.device: ...  # noqa: D102
@@ -67,7 +69,7 @@ def start_of(run: Startable) -> dict[str, Any]:
             "soft_targets": _mean(loss.soft(ours, theirs, rows, temperature=temperature)),
         },
         "embedding_difference": None
-        if run.recipe.width
+        if run.recipe.width or run.learner
         else embedding_difference(teacher, student, rows.texts),
     }
 
