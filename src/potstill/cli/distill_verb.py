@@ -80,8 +80,7 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     given["teacher_answers"] = teacher_answers
     texts: dict[str, Any] = {"evaluation": evaluation, "probe": probes}
     texts["corpus_folder"] = corpus_folder
-    how: dict[str, Any] = {"device": device, "threads": threads}
-    how["listeners"] = listeners(tensorboard)
+    how = {"device": device, "threads": threads, "listeners": listeners(tensorboard)}
     asked = partial(asked_recipe, recipe=recipe, words=settings)
     if corpus is not None:
         require_none({**rows, **given}, "general distillation (--corpus)")
@@ -92,10 +91,8 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
         require_none(
             {**texts, "signals_folder": signals_folder}, "task distillation (without --corpus)"
         )
-        columns = columns_named(
-            text_column, text_pair_column, label_column, tokens_column, tags_column
-        )
-        inputs = {**rows, "columns": columns, "allow_pickle": allow_pickle}
+        names = (text_column, text_pair_column, label_column, tokens_column, tags_column)
+        inputs = {**rows, "columns": columns_named(*names), "allow_pickle": allow_pickle}
         asked = partial(asked, flagged={**flagged, "primary": inputs.pop("primary")})
         report = _on_rows(teacher or [], inputs, {**given, "task": task}, asked, out, how)
     if is_main_process():
