@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.hardware import cpu_flags, cpu_name, usable_threads
+from potstill.version import __version__
 
 RESULTS = Path(__file__).parent / "results"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -25,7 +26,7 @@ def machine_facts() -> dict[str, Any]:
         "flags": [flag for flag in _TOLD_FLAGS if flag in cpu_flags()],
         "threads": usable_threads(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _TOLD_PACKAGES},
+        "packages": {name: _version(name) for name in _TOLD_PACKAGES},
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
@@ -37,6 +38,15 @@ def store(name: str, result: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=2) + "\n")
     print(json.dumps(told))
+
+
+def _version(name: str) -> str | None:
+    if name == "potstill":  # a machine that is lent has the sources alone
+        return __version__
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _commit() -> str:

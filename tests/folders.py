@@ -13,10 +13,15 @@ from tests.tiny import tiny_config, tiny_head, write_tiny_tokenizer
 
 
 def write_tiny_model(
-    folder: Path, kind: str = "none", *, task: str | None = None, **head: object
+    folder: Path,
+    kind: str = "none",
+    *,
+    task: str | None = None,
+    family: str = "bert",
+    **head: object,
 ) -> Path:
-    """Write a tiny BERT with its tokenizer as a bundle of ours."""
-    model = TaskModel(tiny_config(), tiny_head(kind, **head))
+    """Write a tiny model with its tokenizer as a bundle of ours."""
+    model = TaskModel(tiny_config(family), tiny_head(kind, **head))
     model.initialize(seed=7)
     words = folder.with_name(folder.name + "-words")
     write_tiny_tokenizer(words)

@@ -105,6 +105,15 @@ def test_a_narrower_student_learns_through_a_map_that_is_not_kept(
     assert (facts["layers"], facts["hidden_size"]) == (1, 16)
 
 
+def test_a_distilbert_reads_the_corpus_that_its_bert_has_built(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    write_tiny_model(tmp_path / "student", "masked-lm", task="masked-lm", family="distilbert")
+    words = ["finetune", "--task", "masked-lm", "--model", tmp_path / "student", "--threads", "1"]
+    words += ["--train", ground / "teacher.corpus", "--out", tmp_path / "out", *FLAGS]
+    assert said(capsys, *words, "--json").answer["task"] == "masked-lm"
+
+
 def test_the_table_shows_cut_student_and_teacher(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:

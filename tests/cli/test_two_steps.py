@@ -20,12 +20,12 @@ ROWS = [
 SLOW = ("--epochs", 30, "--learning-rate", "3e-3")
 
 
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["bert", "distilbert"])
+def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a tuned teacher, a small masked-LM model, and rows."""
     folder = tmp_path_factory.mktemp("two-steps")
     write_tiny_model(folder / "bare")
-    write_tiny_model(folder / "general", "masked-lm", task="masked-lm")
+    write_tiny_model(folder / "general", "masked-lm", task="masked-lm", family=request.param)
     lines = "\n".join(json.dumps(row) for row in ROWS)
     (folder / "train.jsonl").write_text(lines + "\n")
     (folder / "texts.jsonl").write_text(

@@ -102,4 +102,4 @@ def open_corpus(folder: Path) -> Corpus:
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """Return a hash that changes whenever an id could."""
-    return hashlib.sha256(tokenizer.canonical_bytes()).hexdigest()
+    return hashlib.sha256(tokenizer.id_bytes()).hexdigest()

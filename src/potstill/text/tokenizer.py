@@ -204,13 +204,21 @@ class Tokenizer:
         return int(limit) if 0 < limit < _NO_LIMIT else None
 
     def canonical_bytes(self) -> bytes:
-        """Return bytes that change whenever an id could, for a fingerprint."""
+        """Return bytes that change whenever what a model is given could, for a fingerprint."""
         settings = {
             "special_tokens": self._special_tokens,
             "max_length": self.max_length,
             "cuts_left": self._cuts_left,
             "uses_token_types": self.uses_token_types,
         }
+        return "\n".join([self._backend.to_str(), json.dumps(settings, sort_keys=True)]).encode()
+
+    def id_bytes(self) -> bytes:
+        """Return bytes that change whenever the id of a word could.
+
+        A BERT and the DistilBERT made of it share them, though only one of them has token types.
+        """
+        settings = {"special_tokens": self._special_tokens}
         return "\n".join([self._backend.to_str(), json.dumps(settings, sort_keys=True)]).encode()
 
     def save(self, folder: Path) -> None:
