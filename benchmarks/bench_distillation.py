@@ -166,7 +166,6 @@ def ours(place: Ground, recipe: GeneralRecipe) -> Run:
             objective,
             settings,
             checkpoints=CheckpointFolder(Path(folder)),
-            recipe_hash="",
             listeners=(told,),
         )
     count = sum(each.numel() for each in student.parameters())

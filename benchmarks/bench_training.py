@@ -128,7 +128,6 @@ def run_ours(data: Data) -> dict[str, Any]:
             objective,
             recipe,
             checkpoints=CheckpointFolder(Path(place)),
-            recipe_hash="benchmark",
         )
         engine = TorchEngine(model, precision=result.precision)
         score = data.task.score(engine.run(renumber(data.dev))["logits"], data.dev_targets)

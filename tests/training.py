@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from potstill.models import TaskModel
-from potstill.recipe import TrainingRecipe, recipe_hash
+from potstill.recipe import TrainingRecipe
 from potstill.runtime.torch_engine import TorchEngine
 from potstill.train.checkpoints import CheckpointFolder
 from potstill.train.label_objective import LabelObjective
@@ -66,7 +66,6 @@ def tiny_run(folder: Path, model: TaskModel | None = None, **options: Any) -> Tr
         objective,
         recipe,
         checkpoints=CheckpointFolder(folder),
-        recipe_hash=recipe_hash(recipe),
         score=options.pop("score", score),
         **options,
     )

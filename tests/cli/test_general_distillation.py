@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -13,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import potstill
-from potstill.errors import Stopped
+from potstill.errors import RecipeError, Stopped
 from potstill.recipe import settings_from_toml, with_settings
 from potstill.train.progress import Meter, Progress
 from potstill.workflows.general_distill import GeneralInputs, distill_general
@@ -180,6 +181,66 @@ def test_a_stored_teacher_teaches_as_a_live_one_does(
         gained = start[name] - found[1]["held_out"][name]
         assert start[name] - value == pytest.approx(gained, rel=0.35), name
     assert not (tmp_path / "stored.run").exists()
+
+
+def test_another_recipe_or_corpus_on_resume_is_refused_with_the_difference(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Meter, "is_due", property(lambda meter: True))
+    recipe = replace(PRESETS["potstill"](), epochs=2.0, checkpoint_every_s=0, **SMALL)
+    corpus = CorpusSources(files=[ground / "teacher.corpus"])
+    inputs = GeneralInputs(teacher=ground / "teacher", corpus=corpus)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise Stopped("stopped by the test")
+
+    out = tmp_path / "out"
+    with pytest.raises(Stopped):
+        distill_general(inputs, recipe, out=out, threads=1, listeners=(stop,))
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "out.run").iterdir()}
+    other = replace(recipe, learning_rate=1e-3, temperature=3.0)
+    with pytest.raises(RecipeError) as told:
+        distill_general(inputs, other, out=out, threads=1)
+    assert "learning_rate 0.0005 there, 0.001 asked for" in str(told.value)
+    assert "temperature 2.0 there, 3.0 asked for" in str(told.value)
+    first = (ground / "texts.txt").read_text().splitlines()[0]
+    fewer = replace(corpus, evaluation=[[{"text": first}]])
+    with pytest.raises(RecipeError, match="another corpus"):
+        distill_general(replace(inputs, corpus=fewer), recipe, out=out, threads=1)
+    assert {name: (tmp_path / "out.run" / name).read_bytes() for name in kept} == kept
+
+
+def test_resumed_with_another_number_of_processes_it_says_so(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Meter, "is_due", property(lambda meter: True))
+    recipe = replace(
+        PRESETS["potstill"](), epochs=3.0, learning_rate=2e-3, checkpoint_every_s=0.0, **SMALL
+    )
+    inputs = GeneralInputs(
+        teacher=ground / "teacher", corpus=CorpusSources(files=[ground / "teacher.corpus"])
+    )
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise Stopped("stopped by the test")
+
+    out = tmp_path / "out"
+    with pytest.raises(Stopped):
+        distill_general(inputs, recipe, out=out, threads=1, listeners=(stop,))
+    more = ("--recipe", "potstill", "--epochs", "3", "--learning-rate", "2e-3", "--json")
+    command = [
+        *[sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"],
+        *["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"],
+        *["-m", "potstill", *map(str, words_of(ground, out, *more))],
+        *["--set", "checkpoint_every_s=0"],
+    ]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert told.returncode == 0, told.stderr
+    answer = json.loads(told.stdout)
+    assert answer["resumed_from"] >= 1
+    assert any("processes 2, begun with 1" in warning for warning in answer["warnings"])
 
 
 @pytest.mark.parametrize("signals", ["live", "stored"])

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from potstill.errors import RecipeError
 from potstill.files import flush_folder, sha256_of_file, told_in_one_line, write_atomically
+from potstill.recipe import TrainingRecipe, recipe_hash
 
 _KEPT = 2  # the newest, and one before in case the newest is torn by the disk
+_HASH_LENGTH = 16
 _MEAN, _SQUARE, _WEIGHT = "adam.mean.", "adam.square.", "weight."
 
 
@@ -34,6 +36,7 @@ class RunState:
 
     recipe_hash: str
     step: int  # optimizer steps done
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what the hash was made of
     best_score: float | None = None
     best_step: int | None = None
     scores: list[list[float]] = field(default_factory=list)  # [step, dev score]
@@ -45,24 +48,39 @@ class RunState:
 
 
 @dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What must be equal for a checkpoint to be of this run."""
+
+    recipe_hash: str
+    settings: Mapping[str, Any]  # of the recipe, and hashes of what else decides the result
+
+    @classmethod
+    def of(cls, recipe: TrainingRecipe, inputs: Mapping[str, str]) -> RunIdentity:
+        """Return the identity of a run with this recipe and hashes of its inputs by name."""
+        told = json.loads(json.dumps({**asdict(recipe), **inputs}, default=str))
+        return cls(recipe_hash(recipe, **inputs), told)
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointFolder:
     """The folder of one run's checkpoints."""
 
     path: Path
 
-    def newest(self, recipe_hash: str) -> RunState | None:
+    def newest(self, identity: RunIdentity) -> RunState | None:
         """Return the newest valid state, or None to begin from the start.
 
         Raises:
-            RecipeError: the folder holds a run of another recipe or other data.
+            RecipeError: the folder holds a run of another recipe or other data; they are named.
         """
         for file in sorted(self.path.glob("step-*.json"), reverse=True):
             state = _read_state(file)
             if state is None or not self._is_whole(file):
                 continue
-            if state.recipe_hash != recipe_hash:
+            if state.recipe_hash != identity.recipe_hash:
                 raise RecipeError(
-                    "an unfinished run with other settings, model or data stands here",
+                    "an unfinished run with other settings, model or data stands here"
+                    + _differences(state.settings, identity.settings),
                     where=str(self.path),
                     cure="repeat its settings to go on, or remove this folder to begin anew",
                 )
@@ -138,6 +156,24 @@ class CheckpointFolder:
             if file not in needed and file != self._best_file(state.best_step or 0):
                 file.unlink()
         flush_folder(self.path)
+
+
+def _differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Return in words what two runs differ in; nothing where the older one did not tell."""
+    if not there:
+        return ""
+    names = [name for name in {**there, **asked} if there.get(name) != asked.get(name)]
+    told = [
+        f"another {name}"
+        if _is_hash(there.get(name))
+        else f"{name} {there.get(name)} there, {asked.get(name)} asked for"
+        for name in names
+    ]
+    return f": {'; '.join(told)}" if told else ""
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and len(value) >= _HASH_LENGTH
 
 
 def adam_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:

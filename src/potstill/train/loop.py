@@ -24,7 +24,13 @@ from potstill.models.noise import Noise
 from potstill.models.precision import DTYPES, Precision, resolve_precision
 from potstill.models.task_model import TaskModel
 from potstill.recipe import TrainingRecipe
-from potstill.train.checkpoints import CheckpointFolder, RunState, adam_moments, set_steps
+from potstill.train.checkpoints import (
+    CheckpointFolder,
+    RunIdentity,
+    RunState,
+    adam_moments,
+    set_steps,
+)
 from potstill.train.freed_memory import FreedMemory
 from potstill.train.objective import Objective
 from potstill.train.optimizer import build_optimizer
@@ -57,7 +63,7 @@ def train(  # noqa: PLR0913 - the parts of a run, each of its own kind
     recipe: TrainingRecipe,
     *,
     checkpoints: CheckpointFolder,
-    recipe_hash: str,
+    inputs: Mapping[str, str] | None = None,
     score: Score | None = None,
     listeners: tuple[Listener, ...] = (),
     world: World | None = None,
@@ -69,7 +75,8 @@ def train(  # noqa: PLR0913 - the parts of a run, each of its own kind
         objective: the loss terms.
         recipe: the settings.
         checkpoints: where the run's state is kept; left as it is at the end.
-        recipe_hash: what must be equal for a checkpoint to be of this run.
+        inputs: hashes of what decides the result beside the recipe, by name: a checkpoint of other
+            ones is not of this run.
         score: takes the dev score of the model as it is now, greater is better, alone or with what
             is told beside it.
         listeners: called about once a second and at each score, in the main process.
@@ -82,7 +89,8 @@ def train(  # noqa: PLR0913 - the parts of a run, each of its own kind
         Stopped: SIGTERM or Ctrl-C; a checkpoint was written.
         RecipeError: the checkpoints are of another run.
     """
-    run = Run(model, objective, recipe, checkpoints, recipe_hash, world or World())
+    identity = RunIdentity.of(recipe, inputs or {})
+    run = Run(model, objective, recipe, checkpoints, identity, world or World())
     with StopRequest() as stop:
         return run.work(score, listeners, stop)
 
@@ -96,7 +104,7 @@ class Run:
         objective: Objective,
         recipe: TrainingRecipe,
         checkpoints: CheckpointFolder,
-        recipe_hash: str,
+        identity: RunIdentity,
         world: World,
     ) -> None:
         torch.set_flush_denormal(True)  # without it some kernels slow down many times
@@ -112,9 +120,9 @@ class Run:
         if not len(self.schedule.lengths):
             raise RecipeError("there is no training row")
         self.optimizer = build_optimizer(model, recipe)
-        self.state = RunState(recipe_hash=recipe_hash, step=0, processes=world.size)
+        self.state = RunState(**asdict(identity), step=0, processes=world.size)
         self.warnings: list[str] = []
-        self.resumed_from = self._resume(recipe_hash)
+        self.resumed_from = self._resume(identity)
         self.world.share_tensors(parameter.detach() for parameter in model.parameters())
         self._began = time.perf_counter() - self.state.seconds
         self._saved_at = time.perf_counter()
@@ -297,9 +305,9 @@ class Run:
         self._saved_at = time.perf_counter()
         self._save_took = self._saved_at - began
 
-    def _resume(self, recipe_hash: str) -> int | None:
+    def _resume(self, identity: RunIdentity) -> int | None:
         """Go back to the newest checkpoint, found and read by the main process."""
-        found = self.checkpoints.newest(recipe_hash) if self.world.is_main else None
+        found = self.checkpoints.newest(identity) if self.world.is_main else None
         told = self.world.from_main(asdict(found) if found else None, self.device)
         if told is None:
             return None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from potstill.models.task_model import TaskModel
 from potstill.recipe import TrainingRecipe
-from potstill.train.checkpoints import CheckpointFolder
+from potstill.train.checkpoints import CheckpointFolder, RunIdentity
 from potstill.train.loop import Run, Score
 from potstill.train.objective import Objective
 from potstill.train.world import World
@@ -74,7 +74,8 @@ def rehearse(  # noqa: PLR0913 - the parts of a run, each of its own kind
         Diverged, OutOfMemory, StorageError: as `train` would.
     """
     world = world or World()
-    run = Run(model, objective, recipe, CheckpointFolder(folder), "rehearsal", world)
+    identity = RunIdentity.of(recipe, {})
+    run = Run(model, objective, recipe, CheckpointFolder(folder), identity, world)
     schedule = run.schedule
     for step in range(min(_WARM_STEPS, schedule.total_steps - 1)):
         run.step(schedule.learning_rate(step))

@@ -75,9 +75,7 @@ class CorpusRun:
             training.objective,
             self.recipe,
             checkpoints=self.checkpoints,
-            recipe_hash=recipe_hash(
-                self.recipe, **training.identity, corpus=self.passages.identity
-            ),
+            inputs={**training.identity, "corpus": self.passages.identity},
             score=training.score,
             listeners=self.listeners(),
             world=self.ground.world,

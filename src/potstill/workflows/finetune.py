@@ -223,13 +223,12 @@ class _Finetuning:
                 self._objective(renumber(self.rows.texts)),
                 self.recipe,
                 checkpoints=checkpoints,
-                recipe_hash=recipe_hash(
-                    self.recipe,
-                    model=fingerprint(self.folder.path),
-                    rows=rows_hash(
+                inputs={
+                    "model": fingerprint(self.folder.path),
+                    "rows": rows_hash(
                         [self.texts, self.dev.windows], [self.train_rows, self.dev_rows]
                     ),
-                ),
+                },
                 score=self.dev.watching(model, renumber(dev_texts)),
                 listeners=listeners,
                 world=self.world,

@@ -315,7 +315,7 @@ def _train_once(
             objective_of(rows.with_texts(renumber(rows.texts))),
             recipe,
             checkpoints=checkpoints,
-            recipe_hash=recipe_hash(recipe, name=name, **run.identity()),
+            inputs={"name": name, **run.identity()},
             score=dev.watching(model, renumber(dev_texts)),
             listeners=listeners,
             world=run.world,

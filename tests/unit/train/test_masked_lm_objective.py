@@ -83,7 +83,6 @@ def test_a_short_training_learns_to_count(tmp_path: Path) -> None:
         objective(200),
         TrainingRecipe(epochs=30, learning_rate=3e-3, precision="fp32"),
         checkpoints=CheckpointFolder(tmp_path),
-        recipe_hash="",
         listeners=(lambda moment: told.append(moment.losses[NAME]),),
     )
     chance = np.log(model.config.vocabulary_size)
