@@ -32,16 +32,17 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("runs", type=Path)
     parser.add_argument("name")
+    parser.add_argument("--data", type=Path, default=SHARED_DATA)
     parser.add_argument("--lay-out", action="store_true", help="lay kept cells into RUNS, no more")
     asked = parser.parse_args()
     lay_out(asked.name, asked.runs)
     if not asked.lay_out:
-        store_cells(asked.recipe, asked.runs, asked.name)
+        store_cells(asked.recipe, asked.runs, asked.name, asked.data)
 
 
-def store_cells(recipe: Path, runs: Path, name: str) -> None:
+def store_cells(recipe: Path, runs: Path, name: str, data: Path) -> None:
     """Store table and cells; rows of another sitting whose cells are not at hand stay."""
-    options = SuiteOptions(out=runs, data=SHARED_DATA)
+    options = SuiteOptions(out=runs, data=data)
     cells, _ = stored_cells(recipe, options)
     table = suite_table(recipe, options).to_json()
     earlier = rows_of_earlier(name, recipe, options, at_hand={cell.task for cell in cells})

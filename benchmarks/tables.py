@@ -316,6 +316,7 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "classification": classification,
     "tasks": tasks,
     "segments": segments,
+    "shortfall": segments,
     "vectors": vectors,
     "search": search,
     "signals": signals,
