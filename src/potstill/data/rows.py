@@ -80,3 +80,28 @@ class Rows:
         else:
             place = f"row {row_index + 1}"
         return f"{self.source}, {place}" + (f", field {field!r}" if field is not None else "")
+
+
+def joined(parts: Sequence[Rows], *, without: str = "") -> Rows:
+    """Return the rows of several sources one after another, with the columns that all of them have.
+
+    Rows in which one of these is empty are left out.
+
+    Args:
+        parts: at least one.
+        without: a column that is left out.
+
+    Raises:
+        DataError: they have no column in common.
+    """
+    told = ", ".join(part.source for part in parts)
+    names = [
+        name
+        for name in parts[0].columns
+        if name != without and all(name in part.columns for part in parts)
+    ]
+    if not names:
+        raise DataError("these sources have no column in common", where=told)
+    columns = ([value for part in parts for value in part.column(name)] for name in names)
+    rows = [row for row in zip(*columns, strict=True) if all(row)]
+    return Rows({name: [row[place] for row in rows] for place, name in enumerate(names)}, told)

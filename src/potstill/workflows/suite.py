@@ -21,7 +21,7 @@ from potstill.bundle.opening import open_model
 from potstill.data.overlap import find_overlap
 from potstill.data.readers import read_rows
 from potstill.data.retrieval import files_of
-from potstill.data.rows import Rows
+from potstill.data.rows import Rows, joined
 from potstill.errors import RecipeError
 from potstill.files import sha256_of_file, told_in_one_line, write_atomically
 from potstill.recipe import recipe_hash, with_settings
@@ -348,9 +348,7 @@ class _Runner:
         ]
         if len(parts) == 1:
             return parts[0]
-        # Files of several kinds: what they have in common is their text.
-        texts = [text for part in parts for text in part.column(task.text_column) if text]
-        return Rows({task.text_column: texts}, ", ".join(task.unlabelled))
+        return joined(parts, without=task.label_column)
 
     def _row_count(self, task: SuiteTask) -> int:
         """Return the rows that a student learned from: labelled ones, of embeddings texts."""

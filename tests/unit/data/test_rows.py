@@ -3,6 +3,7 @@
 import pytest
 
 from potstill.data import Rows
+from potstill.data.rows import joined
 from potstill.errors import DataError
 
 LINES = Rows({"text": ["a", "b", "c"], "label": ["x", "y", "z"]}, "train.jsonl", [1, 4, 9])
@@ -53,3 +54,18 @@ def test_columns_of_two_lengths_are_a_bug():
         Rows({"text": ["a"], "label": []}, "list")
     with pytest.raises(AssertionError):
         Rows({"text": ["a"]}, "list", line_numbers=[1, 2])
+
+
+def test_rows_of_several_sources_keep_the_columns_that_all_have() -> None:
+    pairs = Rows({"text": ["a", "b"], "text_pair": ["x", "y"], "label": ["1", "2"]}, "one")
+    more = Rows({"text": ["c", ""], "text_pair": ["z", "w"], "id": ["3", "4"]}, "two")
+    found = joined([pairs, more], without="label")
+    assert dict(found.columns) == {"text": ["a", "b", "c"], "text_pair": ["x", "y", "z"]}
+    assert found.source == "one, two"
+    texts = Rows({"text": ["d"]}, "three")
+    assert dict(joined([pairs, texts]).columns) == {"text": ["a", "b", "d"]}
+
+
+def test_sources_without_a_common_column_are_refused() -> None:
+    with pytest.raises(DataError, match=r"^one, two: these sources have no column in common"):
+        joined([Rows({"text": ["a"]}, "one"), Rows({"body": ["b"]}, "two")])
