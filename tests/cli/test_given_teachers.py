@@ -143,7 +143,7 @@ def test_vectors_of_a_file_are_learned_through_a_map(
             ],
             "--control cut",
         ),
-        (["--teacher", "student", "--train", "train.jsonl"], "cut out of the teacher"),
+        (["--teacher", "student", "--train", "train.jsonl"], "it answers no task"),
         (
             ["--teacher-answers", "few.npy", "--task", "ner", "--train", "words.jsonl"],
             "needs one for each token",
