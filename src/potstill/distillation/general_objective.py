@@ -7,7 +7,8 @@ every step, or was run once and is read from disk.
 Source: Sanh et al. 2019, arXiv 1910.01108, section 3 (soft targets, masked LM, cosine of the last
 hidden state); Wang et al. 2020, arXiv 2012.15828 (MiniLMv2; relations).
 
-Legend: B passages, N their tokens, P chosen positions (hidden ones first), D hidden width.
+Legend: B passages, N their tokens, P chosen positions (hidden ones first), D hidden width, E the
+teacher's.
 """
 
 from __future__ import annotations
@@ -54,19 +55,23 @@ class Heard:
     """What the teacher says of a batch."""
 
     words: Decoder | TopWords | None  # at the positions
+    last_PD: Tensor | None  # the last hidden states at the positions
     states: Mapping[int, Tensor]  # (N, D) by index: i is the output after layer i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneralObjective:
-    """Soft targets at chosen positions, the hidden tokens, states and relations of all tokens."""
+    """Soft targets and last states at chosen positions, hidden tokens, relations of all tokens.
+
+    The last layer is computed at the chosen positions alone, on both sides.
+    """
 
     passages: Passages
     masking: Masking
     teacher: TaskModel
     term_weights: Mapping[str, float]  # of `TERMS`; those of weight 0 are left out
     temperature: float = 2.0
-    other_share: float = 1.0  # of the tokens that are not hidden: soft targets are learned there
+    other_share: float = 1.0  # of the tokens that are not hidden: the teacher is heard there
     relation_layers: tuple[int, int] = (0, 0)  # of student and teacher, counted from 1
     relation_heads: int = 12
     precision: Precision = "fp32"  # of the teacher
@@ -96,7 +101,7 @@ class GeneralObjective:
     def asked_of(self, masked: Masked, rng: np.random.Generator) -> GeneralBatch:
         """Choose the positions of passages whose tokens are hidden already."""
         others = np.setdiff1d(np.arange(masked.texts.total_tokens), masked.places)
-        if SOFT not in self.weights:
+        if not {SOFT, COSINE} & set(self.weights):
             others = others[:0]
         elif self.other_share < 1.0:
             count = round(self.other_share * len(others))
@@ -109,10 +114,14 @@ class GeneralObjective:
         )
 
     def counts(self, batch: GeneralBatch) -> Mapping[str, float]:
-        """Return chosen positions, hidden tokens, and for the others all tokens."""
-        known = {SOFT: len(batch.places), MASKED_LM: len(batch.masked.places)}
-        tokens = batch.masked.texts.total_tokens
-        return {name: float(known.get(name, tokens)) for name in self.weights}
+        """Return chosen positions, hidden tokens, and for relations all tokens."""
+        known = {
+            SOFT: len(batch.places),
+            MASKED_LM: len(batch.masked.places),
+            COSINE: len(batch.places),
+            RELATIONS: batch.masked.texts.total_tokens,
+        }
+        return {name: float(known[name]) for name in self.weights}
 
     def loss_sums(
         self, model: TaskModel, batch: GeneralBatch, noise: Noise | None
@@ -122,19 +131,22 @@ class GeneralObjective:
         layout = arrange(batch.masked.texts, model.config, device=device, how=self.how)
         places = torch.from_numpy(batch.places).to(device)
         theirs = self._heard(batch, places)
-        ours = model.encode(layout, noise=noise, keep_states=RELATIONS in self.weights)
+        ours = model.encode(layout, noise=noise, keep_states=RELATIONS in self.weights, at_P=places)
         sums: dict[str, Tensor] = {}
         if SOFT in self.weights or MASKED_LM in self.weights:
+            # Without soft targets the vocabulary is asked for the hidden tokens, the first ones.
+            asked = len(batch.places if SOFT in self.weights else batch.masked.places)
             soft, hard = vocabulary_losses(
-                decoder_at(model, ours.last[places]),
-                torch.from_numpy(batch.targets).to(device),
+                decoder_at(model, ours.last[:asked]),
+                torch.from_numpy(batch.targets[:asked]).to(device),
                 theirs.words,
                 temperature=self.temperature,
             )
             sums |= {SOFT: soft, MASKED_LM: hard}
         if COSINE in self.weights:
-            last = theirs.states[self.teacher.config.layers]
-            sums[COSINE] = cosine_loss(_at_width_of_teacher(model, ours.last), last).sum()
+            assert theirs.last_PD is not None, "states are heard where they are compared"
+            states_PE = _at_width_of_teacher(model, ours.last)
+            sums[COSINE] = cosine_loss(states_PE, theirs.last_PD).sum()
         if RELATIONS in self.weights:
             sums[RELATIONS] = self._relations(model, ours, theirs, layout)
         return {name: sums[name] for name in self.weights}
@@ -150,25 +162,33 @@ class GeneralObjective:
     def _heard(self, batch: GeneralBatch, places: Tensor) -> Heard:
         """Return what the teacher says: now, or as it was stored."""
         if batch.stored is not None:
-            return _read(batch.stored, places.device)
+            return _read(batch.stored, places, last=self.teacher.config.layers)
         return self.ask(batch, places)
 
     @torch.no_grad()
-    def ask(self, batch: GeneralBatch, places: Tensor) -> Heard:
-        """Run the teacher on the same passages; return its last products and its states."""
+    def ask(self, batch: GeneralBatch, places: Tensor, *, is_whole: bool = False) -> Heard:
+        """Run the teacher on the same passages; return its last products and its states.
+
+        Args:
+            batch: the passages.
+            places: where its last layer is heard.
+            is_whole: give its last states at all tokens too.
+        """
         with torch.autocast(
             places.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"
         ):
             layout = arrange(
                 batch.masked.texts, self.teacher.config, device=places.device, how=self.how
             )
-            output = self.teacher.encode(layout, keep_states=RELATIONS in self.weights)
-            words = decoder_at(self.teacher, output.last[places]) if SOFT in self.weights else None
-        states = {
-            index: output.last if index == self.teacher.config.layers else output.state(index)
-            for index in self.states_heard
-        }
-        return Heard(words, states)
+            output = self.teacher.encode(
+                layout,
+                keep_states=RELATIONS in self.weights or is_whole,
+                at_P=None if is_whole else places,
+            )
+            last_PD = output.last[places] if is_whole else output.last
+            words = decoder_at(self.teacher, last_PD) if SOFT in self.weights else None
+        kept = [at for at in self.states_heard if is_whole or at < self.teacher.config.layers]
+        return Heard(words, last_PD, {index: output.state(index) for index in kept})
 
     def _relations(
         self, model: TaskModel, ours: EncoderOutput, theirs: Heard, layout: TextLayout
@@ -195,9 +215,9 @@ def batch_of_stored(found: Guessed) -> GeneralBatch:
     )
 
 
-def _read(stored: Guessed, device: torch.device) -> Heard:
-    """Return stored signals on the device, in fp32."""
-    words = None
+def _read(stored: Guessed, places: Tensor, *, last: int) -> Heard:
+    """Return stored signals on the positions' device, in fp32."""
+    device, words = places.device, None
     if stored.words is not None and stored.log_p is not None:
         words = TopWords(
             torch.from_numpy(stored.words.astype(np.int64)).to(device),
@@ -207,7 +227,8 @@ def _read(stored: Guessed, device: torch.device) -> Heard:
         index: torch.from_numpy(state.astype(np.float32)).to(device)
         for index, state in stored.states.items()
     }
-    return Heard(words, states)
+    last_PD = states[last][places] if last in states else None
+    return Heard(words, last_PD, states)
 
 
 def _at_width_of_teacher(model: TaskModel, states_ND: Tensor) -> Tensor:

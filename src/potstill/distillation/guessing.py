@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from potstill.distillation.general_objective import GeneralBatch, GeneralObjective
-from potstill.distillation.objective import SOFT
+from potstill.distillation.objective import COSINE, SOFT
 from potstill.distillation.stored_guesses import Guessed, GuessShape
 from potstill.losses.vocabulary import Decoder
 from potstill.models.precision import DTYPES
@@ -44,7 +44,8 @@ class Guesser:
     def expected_places(self, tokens: int) -> int:
         """Return at how many positions of so many tokens the vocabulary is asked, about."""
         hidden = self.objective.masking.shares.chosen
-        others = self.objective.other_share if SOFT in self.objective.weights else 0.0
+        is_heard = {SOFT, COSINE} & set(self.objective.weights)
+        others = self.objective.other_share if is_heard else 0.0
         return round(tokens * (hidden + others * (1.0 - hidden)))
 
     @torch.no_grad()
@@ -54,7 +55,7 @@ class Guesser:
         device = next(self.objective.teacher.parameters()).device
         order = np.argsort(batch.places)  # as they stand in the passages
         places = torch.from_numpy(batch.places[order]).to(device)
-        heard = self.objective.ask(batch, places)
+        heard = self.objective.ask(batch, places, is_whole=True)
         words, log_p = None, None
         if heard.words is not None:
             assert isinstance(heard.words, Decoder), "a live teacher gives all words"

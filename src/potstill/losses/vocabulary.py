@@ -39,7 +39,7 @@ class Decoder:
     def logits(self, places_R: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the logits of some positions, (R, V), in fp32."""
         products_RV = self.features_PD[places_R].to(dtype) @ self.words_VD.T
-        return products_RV.float() + self.bias_V
+        return products_RV.float().add_(self.bias_V)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +142,17 @@ class _InChunks(torch.autograd.Function):
             known = torch.nonzero(targets_P[places] != NO_TARGET)[:, 0]
             if len(known):
                 hard.add(*_hard(logits_RV[known], targets_P[places[known]]), places[known])
-        ctx.sums = (soft, hard)
+        # Gradients alone: a node that holds its own outputs is a ring, and its memory stays.
+        ctx.gradients = soft.gradients, hard.gradients
         return soft.value, hard.value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, soft_scale: Tensor, hard_scale: Tensor) -> tuple[Tensor | None, ...]:
-        soft, hard = ctx.sums
-        total = [gradient * hard_scale for gradient in hard.gradients]
-        for gradient, more in zip(total, soft.gradients or (), strict=False):
-            gradient.add_(more * soft_scale)
+        soft, hard = ctx.gradients
+        total = [gradient * hard_scale for gradient in hard]
+        for gradient, more in zip(total, soft or (), strict=False):
+            gradient.addcmul_(more, soft_scale)
         return (*total, None, None, None)
 
 
@@ -179,12 +180,16 @@ class _Sum:
 
 
 def _soft(student_RV: Tensor, teacher_RV: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return T^2 KL(teacher || student) of each position, and its slope by the student's logits."""
+    """Return T^2 KL(teacher || student) of each position, and its slope by the student's logits.
+
+    The teacher's logits are overwritten.
+    """
+    # What is this wide is written in place wherever it may be.
     student_log = log_softmax(student_RV / temperature, dim=-1)
-    teacher_log = log_softmax(teacher_RV / temperature, dim=-1)
-    teacher = teacher_log.exp()
-    losses_R = (teacher * (teacher_log - student_log)).sum(dim=-1) * temperature**2
-    return losses_R, (student_log.exp() - teacher) * temperature
+    teacher_log = log_softmax(teacher_RV.div_(temperature), dim=-1)
+    teacher = torch.exp(teacher_log, out=teacher_RV)
+    losses_R = teacher_log.sub_(student_log).mul_(teacher).sum(dim=-1) * temperature**2
+    return losses_R, student_log.exp_().sub_(teacher).mul_(temperature)
 
 
 def _soft_top(
@@ -208,6 +213,7 @@ def _hard(student_RV: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
     """Return -log p(target) of each position, and its slope by the logits."""
     logs_RV = log_softmax(student_RV, dim=-1)
     rows = torch.arange(len(targets_R), device=targets_R.device)
-    slopes_RV = logs_RV.exp()
+    losses_R = -logs_RV[rows, targets_R]
+    slopes_RV = logs_RV.exp_()
     slopes_RV[rows, targets_R] -= 1.0
-    return -logs_RV[rows, targets_R], slopes_RV
+    return losses_R, slopes_RV

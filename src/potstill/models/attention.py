@@ -74,7 +74,7 @@ class Rows:
             query_RHTK, key_RHTK, value_RHTK, self.attends, noise=noise, dropout=dropout
         )
         mixed_SD = mixed_RHTK.transpose(1, 2).reshape(self.rows * self.width, -1)
-        return mixed_SD if self._is_full else _taken_out(mixed_SD, self.slots_N)
+        return mixed_SD if self._is_full else taken_out(mixed_SD, self.slots_N)
 
     def attend_first(
         self,
@@ -220,7 +220,8 @@ def _put_in(flat_ND: Tensor, slots_N: Tensor, slots: int) -> Tensor:
     return laid_out
 
 
-def _taken_out(slots_SD: Tensor, slots_N: Tensor) -> Tensor:
+def taken_out(slots_SD: Tensor, slots_N: Tensor) -> Tensor:
+    """Return some rows, (S, D) -> (N, D), each of them once: that makes its gradient cheap."""
     flat: Tensor = _TakeOut.apply(slots_SD, slots_N)  # type: ignore[no-untyped-call] # torch's own
     return flat
 

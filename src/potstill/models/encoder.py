@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu
 
 from potstill.architectures.config import EncoderConfig
+from potstill.models.attention import taken_out
 from potstill.models.layout import TextLayout
 from potstill.models.noise import Noise
 
@@ -35,7 +36,7 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class EncoderOutput:
     """What an encoder gives."""
 
-    last: Tensor  # (N, D), or (B, D) if only first positions were computed
+    last: Tensor  # (N, D), or (B, D) or (P, D) if only some positions were computed
     states: tuple[Tensor, ...] | None  # (N, D) each: 0 the embedding output, i after layer i
     is_first_only: bool
 
@@ -43,8 +44,8 @@ class EncoderOutput:
         """Return a hidden state: 0 is the embedding output, i the output of layer i."""
         assert self.states is not None, "call the encoder with keep_states=True"
         assert 0 <= index < len(self.states), (
-            f"hidden state {index} does not exist: 0 is the embedding output, "
-            f"{len(self.states) - 1} the last layer's"
+            f"hidden state {index} was not kept: 0 is the embedding output, "
+            f"{len(self.states) - 1} the last that was"
         )
         return self.states[index]
 
@@ -66,6 +67,7 @@ class Encoder(nn.Module):
         noise: Noise | None = None,
         keep_states: bool = False,
         first_only: bool = False,
+        at_P: Tensor | None = None,
     ) -> EncoderOutput:
         """Encode a batch.
 
@@ -75,15 +77,24 @@ class Encoder(nn.Module):
             keep_states: return every hidden state.
             first_only: compute the last layer at each text's first position only; keys and values
                 of all tokens are still used, so the result there is exact.
+            at_P: compute the last layer at these tokens only, each of them once, after which the
+                last state is not among the kept ones; exact for the same reason.
         """
         assert not (keep_states and first_only), "the last state needs all positions"
+        assert not first_only or at_P is None, "one choice of positions"
         hidden_ND = self.embeddings(layout, noise)
         states = [hidden_ND]
         last_index = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            is_cut = first_only and index == last_index
-            hidden_ND = layer(hidden_ND, layout, noise, first_only=is_cut)
-            if keep_states:
+            is_last = index == last_index
+            hidden_ND = layer(
+                hidden_ND,
+                layout,
+                noise,
+                first_only=first_only and is_last,
+                at_P=at_P if is_last else None,
+            )
+            if keep_states and not (is_last and at_P is not None):
                 states.append(hidden_ND)
         return EncoderOutput(hidden_ND, tuple(states) if keep_states else None, first_only)
 
@@ -130,12 +141,20 @@ class Layer(nn.Module):
         self.dropout = config.dropout
 
     def forward(
-        self, hidden_ND: Tensor, layout: TextLayout, noise: Noise | None, *, first_only: bool
+        self,
+        hidden_ND: Tensor,
+        layout: TextLayout,
+        noise: Noise | None,
+        *,
+        first_only: bool,
+        at_P: Tensor | None = None,
     ) -> Tensor:
-        """Return the layer's output: (N, D) -> (N, D), or (B, D) at the first positions."""
-        mixed = self.attention(hidden_ND, layout, noise, first_only=first_only)
+        """Return the layer's output, (N, D); at the first positions (B, D), at others (P, D)."""
+        mixed = self.attention(hidden_ND, layout, noise, first_only=first_only, at_P=at_P)
         if first_only:
             hidden_ND = hidden_ND.index_select(0, layout.first_B)
+        elif at_P is not None:
+            hidden_ND = taken_out(hidden_ND, at_P)
         hidden_ND = self.attention_norm(hidden_ND + dropped(mixed, self.dropout, noise))
         widened = self.feed_forward(hidden_ND)
         normed: Tensor = self.feed_forward_norm(hidden_ND + dropped(widened, self.dropout, noise))
@@ -156,9 +175,15 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(
-        self, hidden_ND: Tensor, layout: TextLayout, noise: Noise | None, *, first_only: bool
+        self,
+        hidden_ND: Tensor,
+        layout: TextLayout,
+        noise: Noise | None,
+        *,
+        first_only: bool,
+        at_P: Tensor | None = None,
     ) -> Tensor:
-        """Return (N, D), or (B, D) with queries of the first positions only."""
+        """Return (N, D), or (B, D) with queries of the first positions only, or (P, D)."""
         key_ND, value_ND = self.key(hidden_ND), self.value(hidden_ND)
         settings: Any = {"heads": self.heads, "noise": noise, "dropout": self.dropout}
         if first_only:
@@ -167,6 +192,8 @@ class SelfAttention(nn.Module):
         else:
             query_ND = self.query(hidden_ND)
             mixed = layout.attention.attend(query_ND, key_ND, value_ND, **settings)
+        if at_P is not None:
+            mixed = taken_out(mixed, at_P)
         output: Tensor = self.output(mixed)
         return output
 

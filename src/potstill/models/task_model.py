@@ -45,12 +45,17 @@ class TaskModel(nn.Module):
         return self.logits(output, layout, noise=noise), output
 
     def encode(
-        self, layout: TextLayout, *, noise: Noise | None = None, keep_states: bool = False
+        self,
+        layout: TextLayout,
+        *,
+        noise: Noise | None = None,
+        keep_states: bool = False,
+        at_P: Tensor | None = None,
     ) -> EncoderOutput:
-        """Return the encoder's output with what this head reads."""
+        """Return the encoder's output with what this head reads, or its last at some tokens."""
         first_only = self.spec.reads_first_position_only and not keep_states
         output: EncoderOutput = self.encoder(
-            layout, noise=noise, keep_states=keep_states, first_only=first_only
+            layout, noise=noise, keep_states=keep_states, first_only=first_only, at_P=at_P
         )
         return output
 

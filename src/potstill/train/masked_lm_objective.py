@@ -74,10 +74,10 @@ class MaskedLMObjective:
         """Return the summed loss of the hidden tokens."""
         device = next(model.parameters()).device
         layout = arrange(batch.texts, model.config, device=device, how=self.how)
-        hidden_ND = model.encode(layout, noise=noise).last
         places = torch.from_numpy(batch.places).to(device)
+        hidden_PD = model.encode(layout, noise=noise, at_P=places).last
         targets = torch.from_numpy(batch.targets).to(device)
-        _, losses = vocabulary_losses(decoder_at(model, hidden_ND[places]), targets)
+        _, losses = vocabulary_losses(decoder_at(model, hidden_PD), targets)
         return {NAME: losses}
 
 
