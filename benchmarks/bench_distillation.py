@@ -40,7 +40,7 @@ from potstill.distillation.general_objective import TERMS, GeneralObjective
 from potstill.distillation.layers import choose_layers
 from potstill.distillation.student import cut_student, student_config
 from potstill.hardware import usable_threads
-from potstill.models.precision import resolve_precision
+from potstill.models.precision import keep_products_in, resolve_precision
 from potstill.models.task_model import TaskModel
 from potstill.text.masking import Masked, MaskingShares, masking_for
 from potstill.text.ragged import RaggedBatch
@@ -137,13 +137,15 @@ def ours(place: Ground, recipe: GeneralRecipe) -> Run:
     depth = place.teacher.layers
     kept = choose_layers(depth, depth // 2, choice="distilbert")
     student = cut_student(teacher, student_config(place.teacher, len(kept)), kept)
+    precision = resolve_precision("auto", torch.device("cpu"), training=True)
+    keep_products_in(precision, teacher.encoder.layers)
     objective = GeneralObjective(
         passages=Passages(place.texts),
         masking=place.masking,
         teacher=teacher,
         term_weights={name: getattr(recipe, name) for name in TERMS},
         other_share=recipe.other_share,
-        precision=resolve_precision("auto", torch.device("cpu"), training=True),
+        precision=precision,
     )
     settings = GeneralRecipe(
         epochs=STEPS,

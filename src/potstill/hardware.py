@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt's options in glibc's malloc.h
-_LARGEST_BLOCK = 2**30  # bytes
+# Bytes. Larger ones, word tables above all, go back at once: kept, they break up the rest.
+_LARGEST_BLOCK = 2**26
 
 
 def usable_threads() -> int:

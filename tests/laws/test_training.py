@@ -30,7 +30,9 @@ class PoisonedObjective(LabelObjective):
 
     poison: list[float] = field(default_factory=list)
 
-    def loss_sums(self, model: Any, batch: Any, noise: Any) -> dict[str, torch.Tensor]:
+    def loss_sums(
+        self, model: Any, batch: Any, noise: Any, factors: object = None
+    ) -> dict[str, torch.Tensor]:
         sums = LabelObjective.loss_sums(self, model, batch, noise)
         return {name: value * math.prod(self.poison) for name, value in sums.items()}
 

@@ -124,7 +124,11 @@ class GeneralObjective:
         return {name: float(known[name]) for name in self.weights}
 
     def loss_sums(
-        self, model: TaskModel, batch: GeneralBatch, noise: Noise | None
+        self,
+        model: TaskModel,
+        batch: GeneralBatch,
+        noise: Noise | None,
+        factors: Mapping[str, float] | None = None,
     ) -> Mapping[str, Tensor]:
         """Return each term summed over its positions."""
         device = next(model.parameters()).device
@@ -141,6 +145,7 @@ class GeneralObjective:
                 torch.from_numpy(batch.targets[:asked]).to(device),
                 theirs.words,
                 temperature=self.temperature,
+                factors=_of_both(factors),
             )
             sums |= {SOFT: soft, MASKED_LM: hard}
         if COSINE in self.weights:
@@ -198,6 +203,11 @@ class GeneralObjective:
         state = theirs.states[its - 1]
         losses_N = term.losses(model.encoder, ours.state(own - 1), state, layout)
         return losses_N.sum()
+
+
+def _of_both(factors: Mapping[str, float] | None) -> tuple[float, float] | None:
+    """Return by what soft and hard targets are multiplied, where that is known."""
+    return None if factors is None else (factors.get(SOFT, 0.0), factors.get(MASKED_LM, 0.0))
 
 
 def batch_of_stored(found: Guessed) -> GeneralBatch:

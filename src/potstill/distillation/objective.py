@@ -90,9 +90,10 @@ class DistillObjective:
         }
 
     def loss_sums(
-        self, model: TaskModel, batch: TransferBatch, noise: Noise
+        self, model: TaskModel, batch: TransferBatch, noise: Noise, factors: object = None
     ) -> Mapping[str, Tensor]:
         """Return each term summed over its positions."""
+        del factors
         signals = self.teacher.signals(batch.numbers)
         layout = arrange(batch.rows.texts, model.config, device=noise.device, how=self.how)
         outputs, encoded = model(layout, noise=noise, keep_states=self._needs_states)

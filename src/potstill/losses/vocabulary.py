@@ -2,7 +2,9 @@
 
 The logits of a masked-LM head are by far the widest thing of a training: 30,522 numbers a position.
 They are never kept. Each chunk's logits are made, turned into losses and at once into the gradient
-of what they were made of, and dropped before the next chunk; the backward pass only scales.
+of what they were made of, and dropped before the next chunk; the backward pass only scales. The
+gradient is as large as the word table: where it is known beforehand how both losses will be
+weighed, one is enough for both.
 
 Two losses share the same logits: soft targets at every position given (the teacher's distribution,
 or the words it finds likeliest), hard targets where one is known (the hidden token).
@@ -13,6 +15,7 @@ K likeliest words.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +59,7 @@ def vocabulary_losses(
     teacher: Decoder | TopWords | None = None,
     *,
     temperature: float = 1.0,
+    factors: tuple[float, float] | None = None,
     chunk: int = _CHUNK,
 ) -> tuple[Tensor, Tensor]:
     """Return the sums over positions of the soft-target loss and of the hard-label loss, in nats.
@@ -67,6 +71,8 @@ def vocabulary_losses(
             KL of their words and of "any other word": never above that of all words, and equal to
             it if the student shares out the rest as the teacher does.
         temperature: of the soft targets; their loss is multiplied by its square.
+        factors: promise that the total is the sum of both times these, times anything that they
+            share. Half of the work and memory of the gradient; the same gradient.
         chunk: positions at once; memory only.
 
     Shapes: two scalars in fp32. They are the sums of `soft_target_loss` and `hard_label_loss` of
@@ -97,7 +103,7 @@ def vocabulary_losses(
             student.bias_V,
             targets_P,
             teacher,
-            _How(temperature, chunk, dtype),
+            _How(temperature, chunk, dtype, factors),
         )
     return soft, hard
 
@@ -107,10 +113,11 @@ class _How:
     temperature: float
     chunk: int
     dtype: torch.dtype  # of products
+    factors: tuple[float, float] | None  # of the soft and the hard loss in the total
 
 
 class _InChunks(torch.autograd.Function):
-    """Both sums, and in the same pass the gradient of each."""
+    """Both sums, and in the same pass the gradient of each, or of their weighed total."""
 
     @staticmethod
     def forward(  # noqa: PLR0913 - torch hands in each tensor by itself
@@ -125,58 +132,113 @@ class _InChunks(torch.autograd.Function):
         student = Decoder(features_PD, words_VD.to(how.dtype), bias_V)
         if isinstance(teacher, Decoder):
             teacher = replace(teacher, words_VD=teacher.words_VD.to(how.dtype))
-        is_trained = any(ctx.needs_input_grad[:3])
-        soft = _Sum(student, how.dtype, has_gradient=is_trained and teacher is not None)
-        hard = _Sum(student, how.dtype, has_gradient=is_trained)
+        sums = _Sums(student, how, has_gradient=any(ctx.needs_input_grad[:3]))
         for start in range(0, len(features_PD), how.chunk):
             places = torch.arange(
                 start, min(start + how.chunk, len(features_PD)), device=features_PD.device
             )
             logits_RV = student.logits(places, how.dtype)
+            soft = None
             if isinstance(teacher, TopWords):
                 words_RK, log_p_RK = teacher.words_PK[places], teacher.log_p_PK[places]
-                soft.add(*_soft_top(logits_RV, words_RK, log_p_RK, how.temperature), places)
+                soft = _soft_top(logits_RV, words_RK, log_p_RK, how.temperature)
             elif teacher is not None:
-                theirs_RV = teacher.logits(places, how.dtype)
-                soft.add(*_soft(logits_RV, theirs_RV, how.temperature), places)
+                soft = _soft(logits_RV, teacher.logits(places, how.dtype), how.temperature)
             known = torch.nonzero(targets_P[places] != NO_TARGET)[:, 0]
-            if len(known):
-                hard.add(*_hard(logits_RV[known], targets_P[places[known]]), places[known])
+            hard = _hard(logits_RV[known], targets_P[places[known]]) if len(known) else None
+            sums.add(places, soft, known, hard)
         # Gradients alone: a node that holds its own outputs is a ring, and its memory stays.
-        ctx.gradients = soft.gradients, hard.gradients
-        return soft.value, hard.value
+        ctx.gradients, ctx.factors = (sums.soft_gradient, sums.hard_gradient), how.factors
+        return sums.soft, sums.hard
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, soft_scale: Tensor, hard_scale: Tensor) -> tuple[Tensor | None, ...]:
         soft, hard = ctx.gradients
+        if ctx.factors is not None:
+            shared = _shared(soft_scale, hard_scale, ctx.factors)
+            total = hard if shared is None else [gradient * shared for gradient in hard]
+            return (*total, None, None, None)
         total = [gradient * hard_scale for gradient in hard]
         for gradient, more in zip(total, soft or (), strict=False):
             gradient.addcmul_(more, soft_scale)
         return (*total, None, None, None)
 
 
-class _Sum:
-    """A loss added up over positions, and its gradient."""
+Scored = tuple[Tensor, Tensor]  # losses of some positions, and their slopes by the logits, (R, V)
 
-    def __init__(self, student: Decoder, dtype: torch.dtype, *, has_gradient: bool) -> None:
-        self.student, self.dtype = student, dtype
-        self.value = torch.zeros((), dtype=torch.float32, device=student.bias_V.device)
-        self.gradients: list[Tensor] | None = None  # of features, words and bias, in fp32
-        if has_gradient:
-            of = (student.features_PD, student.words_VD, student.bias_V)
-            self.gradients = [torch.zeros_like(each, dtype=torch.float32) for each in of]
 
-    def add(self, losses_R: Tensor, slopes_RV: Tensor, places_R: Tensor) -> None:
-        """Add some positions' losses, whose slopes by the logits are given."""
-        self.value += losses_R.sum()
-        if self.gradients is None:
+class _Sums:
+    """Both losses added up over positions, and their gradients: one for both if factors say how."""
+
+    def __init__(self, student: Decoder, how: _How, *, has_gradient: bool) -> None:
+        self.student, self.how, self.has_gradient = student, how, has_gradient
+        zero = torch.zeros((), dtype=torch.float32, device=student.bias_V.device)
+        self.soft, self.hard = zero, zero.clone()
+        self.soft_gradient: list[Tensor] | None = None  # of features, words and bias, in fp32
+        self.hard_gradient = self._nothing() if has_gradient else None  # of both with factors
+
+    def add(
+        self, places_R: Tensor, soft: Scored | None, known_K: Tensor, hard: Scored | None
+    ) -> None:
+        """Add a chunk: soft targets at its places, hard ones where they are known among them."""
+        if soft is not None:
+            self.soft += soft[0].sum()
+        if hard is not None:
+            self.hard += hard[0].sum()
+        if self.hard_gradient is None:
             return
-        features_PD, words_VD, bias_V = self.gradients
+        if self.how.factors is not None:
+            self._add_joined(places_R, soft, known_K, hard)
+            return
+        if soft is not None:
+            self.soft_gradient = self.soft_gradient or self._nothing()
+            self._add_slopes(self.soft_gradient, places_R, soft[1])
+        if hard is not None:
+            self._add_slopes(self.hard_gradient, places_R[known_K], hard[1])
+
+    def _add_joined(
+        self, places_R: Tensor, soft: Scored | None, known_K: Tensor, hard: Scored | None
+    ) -> None:
+        assert self.how.factors is not None, "joined by factors"
+        assert self.hard_gradient is not None, "joined where something is trained"
+        for_soft, for_hard = self.how.factors
+        if hard is not None:
+            hard[1].mul_(for_hard)
+        if soft is not None:
+            slopes_RV = soft[1].mul_(for_soft)
+            if hard is not None:
+                slopes_RV.index_add_(0, known_K, hard[1])
+            self._add_slopes(self.hard_gradient, places_R, slopes_RV)
+        elif hard is not None:
+            self._add_slopes(self.hard_gradient, places_R[known_K], hard[1])
+
+    def _add_slopes(self, gradient: list[Tensor], places_R: Tensor, slopes_RV: Tensor) -> None:
+        features_PD, words_VD, bias_V = gradient
         bias_V += slopes_RV.sum(dim=0)
-        slopes_RV = slopes_RV.to(self.dtype)
+        slopes_RV = slopes_RV.to(self.how.dtype)
         features_PD[places_R] = (slopes_RV @ self.student.words_VD).float()
-        words_VD += slopes_RV.T @ self.student.features_PD[places_R].to(self.dtype)
+        words_VD += slopes_RV.T @ self.student.features_PD[places_R].to(self.how.dtype)
+
+    def _nothing(self) -> list[Tensor]:
+        of = (self.student.features_PD, self.student.words_VD, self.student.bias_V)
+        return [torch.zeros_like(each, dtype=torch.float32) for each in of]
+
+
+def _shared(soft_scale: Tensor, hard_scale: Tensor, factors: tuple[float, float]) -> Tensor | None:
+    """Return by what the promised total is multiplied, None if by 1.
+
+    On a card, which would have to wait, neither that nor the promise is looked at.
+    """
+    scales = (soft_scale, hard_scale)
+    leading = 0 if factors[0] else 1
+    shared = scales[leading] / factors[leading]
+    if soft_scale.device.type != "cpu":
+        return shared
+    for scale, factor in zip(scales, factors, strict=True):
+        is_kept = math.isclose(float(scale), float(shared) * factor, rel_tol=1e-4, abs_tol=1e-12)
+        assert is_kept, f"the total was promised to be {factors} of both losses, and is {scales}"
+    return None if float(shared) == 1.0 else shared
 
 
 def _soft(student_RV: Tensor, teacher_RV: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

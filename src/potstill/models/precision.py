@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
+from torch import nn
 
 from potstill.errors import RecipeError
 from potstill.hardware import cpu_has_bf16
@@ -67,3 +68,14 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and cpu_has_bf16()
+
+
+def keep_products_in(precision: Precision, model: nn.Module) -> None:
+    """Keep the weights of a model's dense layers in the format in which they are multiplied.
+
+    For a model that is only run, under autocast: its numbers stay what they are, since autocast
+    would cast the same weights to the same format at every pass, and keep both copies meanwhile.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and precision != "fp32":
+            module.to(DTYPES[precision])

@@ -46,8 +46,11 @@ class LabelObjective:
         """Return the number of positions with a label, or the sum of their weights."""
         return {NAME: self.loss.label_count(batch)}
 
-    def loss_sums(self, model: TaskModel, batch: Learnable, noise: Noise) -> Mapping[str, Tensor]:
+    def loss_sums(
+        self, model: TaskModel, batch: Learnable, noise: Noise, factors: object = None
+    ) -> Mapping[str, Tensor]:
         """Return the summed loss of the positions."""
+        del factors
         layout = arrange(batch.texts, model.config, device=noise.device, how=self.how)
         outputs, _ = model(layout, noise=noise)
         return {NAME: self.loss.labels(outputs, batch).sum()}

@@ -218,18 +218,16 @@ class Run:
         """Add one micro-batch's share of the gradient; return the sum of each term."""
         # Seeded by place, so neither resuming nor the number of processes changes what is dropped.
         noise = Noise(self.recipe.seed, step, index, device=self.device)
+        factors = {
+            name: weight / max(totals[name], 1.0) for name, weight in self.objective.weights.items()
+        }
         with torch.autocast(
             self.device.type,
             dtype=DTYPES[self.precision],
             enabled=self.precision != "fp32",
         ):
-            sums = self.objective.loss_sums(self.model, batch, noise)
-        total = torch.stack(
-            [
-                self.objective.weights[name] * value / max(totals[name], 1.0)
-                for name, value in sums.items()
-            ]
-        ).sum()
+            sums = self.objective.loss_sums(self.model, batch, noise, factors)
+        total = torch.stack([factors[name] * value for name, value in sums.items()]).sum()
         total.backward()  # type: ignore[no-untyped-call] # torch leaves this method unannotated
         return {name: value.detach() for name, value in sums.items()}
 

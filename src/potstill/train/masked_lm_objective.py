@@ -69,9 +69,10 @@ class MaskedLMObjective:
         return {NAME: float(len(batch.places))}
 
     def loss_sums(
-        self, model: TaskModel, batch: Masked, noise: Noise | None
+        self, model: TaskModel, batch: Masked, noise: Noise | None, factors: object = None
     ) -> Mapping[str, Tensor]:
         """Return the summed loss of the hidden tokens."""
+        del factors
         device = next(model.parameters()).device
         layout = arrange(batch.texts, model.config, device=device, how=self.how)
         places = torch.from_numpy(batch.places).to(device)

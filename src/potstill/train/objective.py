@@ -41,6 +41,12 @@ class Objective(Protocol):
         """Return the number of positions over which each term is averaged."""
         ...
 
-    def loss_sums(self, model: TaskModel, batch: Any, noise: Noise) -> Mapping[str, Tensor]:
-        """Return each term summed over the micro-batch's positions."""
+    def loss_sums(
+        self, model: TaskModel, batch: Any, noise: Noise, factors: Mapping[str, float]
+    ) -> Mapping[str, Tensor]:
+        """Return each term summed over the micro-batch's positions.
+
+        `factors` tells by what each sum will be multiplied in the total, for terms that can share
+        work if they know it.
+        """
         ...

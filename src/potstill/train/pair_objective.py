@@ -61,8 +61,11 @@ class PairObjective:
         """Return the number of pairs."""
         return {NAME: float(len(batch.targets_B))}
 
-    def loss_sums(self, model: TaskModel, batch: PairBatch, noise: Noise) -> Mapping[str, Tensor]:
+    def loss_sums(
+        self, model: TaskModel, batch: PairBatch, noise: Noise, factors: object = None
+    ) -> Mapping[str, Tensor]:
         """Return the summed squared error."""
+        del factors
         layout = arrange(batch.texts, model.config, device=noise.device, how=self.how)
         vectors, _ = model(layout, noise=noise)
         first, second = vectors.float().chunk(2)

@@ -17,6 +17,7 @@ from potstill.distillation.student import cut_student, student_config
 from potstill.errors import InputError, RecipeError, RunError
 from potstill.files import require_free
 from potstill.models.loading import load_task_model
+from potstill.models.precision import keep_products_in
 from potstill.models.task_model import TaskModel
 from potstill.report import Report
 from potstill.train.progress import Listener, Scored
@@ -99,6 +100,7 @@ class GeneralDistillation:
         teacher = load_task_model(corpus.folder).to(corpus.ground.device)
         teacher.requires_grad_(False)  # noqa: FBT003 - torch's own signature
         student = self._start(teacher).to(corpus.ground.device)
+        keep_products_in(corpus.precision, teacher.encoder.layers)
         objective = self._objective(teacher)
         terms = HeldOutTerms(objective, self.held_out)  # of all words, whatever is stored
         if corpus.recipe.signals == STORED:

@@ -64,8 +64,9 @@ def plain(
     chunk=st.integers(1, 25),
     temperature=st.sampled_from([1.0, 2.0, 4.0]),
     has_teacher=st.booleans(),
+    factors=st.sampled_from([None, (0.3, 0.7), (0.15, 0.35)]),
 )
-def test_in_chunks_as_at_once(seed, positions, chunk, temperature, has_teacher) -> None:
+def test_in_chunks_as_at_once(seed, positions, chunk, temperature, has_teacher, factors) -> None:
     found = case(seed, positions)
     ours, theirs = found.leaves(), found.leaves()
     soft, hard = vocabulary_losses(
@@ -73,6 +74,7 @@ def test_in_chunks_as_at_once(seed, positions, chunk, temperature, has_teacher) 
         found.targets,
         found.teacher if has_teacher else None,
         temperature=temperature,
+        factors=factors,
         chunk=chunk,
     )
     expected = plain(theirs, found, temperature, has_teacher=has_teacher)
@@ -81,6 +83,15 @@ def test_in_chunks_as_at_once(seed, positions, chunk, temperature, has_teacher) 
     (0.3 * expected[0] + 0.7 * expected[1]).backward()
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_total_that_is_not_the_promised_one_is_our_fault() -> None:
+    found = case(1, 10)
+    soft, hard = vocabulary_losses(
+        Decoder(*found.leaves()), found.targets, found.teacher, factors=(0.3, 0.7)
+    )
+    with pytest.raises(AssertionError, match="promised"):
+        (0.7 * soft + 0.3 * hard).backward()
 
 
 def test_equal_distributions_cost_nothing() -> None:
