@@ -138,14 +138,14 @@ class _InChunks(torch.autograd.Function):
                 start, min(start + how.chunk, len(features_PD)), device=features_PD.device
             )
             logits_RV = student.logits(places, how.dtype)
-            soft = None
+            known = torch.nonzero(targets_P[places] != NO_TARGET)[:, 0]
+            hard = _hard(logits_RV[known], targets_P[places[known]]) if len(known) else None
+            soft = None  # of the logits from here on nothing is left
             if isinstance(teacher, TopWords):
                 words_RK, log_p_RK = teacher.words_PK[places], teacher.log_p_PK[places]
                 soft = _soft_top(logits_RV, words_RK, log_p_RK, how.temperature)
             elif teacher is not None:
                 soft = _soft(logits_RV, teacher.logits(places, how.dtype), how.temperature)
-            known = torch.nonzero(targets_P[places] != NO_TARGET)[:, 0]
-            hard = _hard(logits_RV[known], targets_P[places[known]]) if len(known) else None
             sums.add(places, soft, known, hard)
         # Gradients alone: a node that holds its own outputs is a ring, and its memory stays.
         ctx.gradients, ctx.factors = (sums.soft_gradient, sums.hard_gradient), how.factors
@@ -244,10 +244,11 @@ def _shared(soft_scale: Tensor, hard_scale: Tensor, factors: tuple[float, float]
 def _soft(student_RV: Tensor, teacher_RV: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Return T^2 KL(teacher || student) of each position, and its slope by the student's logits.
 
-    The teacher's logits are overwritten.
+    Both logits are overwritten.
     """
     # What is this wide is written in place wherever it may be.
-    student_log = log_softmax(student_RV / temperature, dim=-1)
+    student_log = log_softmax(student_RV.div_(temperature), dim=-1)
+    del student_RV
     teacher_log = log_softmax(teacher_RV.div_(temperature), dim=-1)
     teacher = torch.exp(teacher_log, out=teacher_RV)
     losses_R = teacher_log.sub_(student_log).mul_(teacher).sum(dim=-1) * temperature**2
