@@ -12,7 +12,7 @@ Nothing here needs orjson, so that it runs where only torch and its friends are 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,14 +150,21 @@ class Comparison:
         write_bundle(out, content)
         return out
 
-    def cells(self) -> Iterator[dict[str, Any]]:
-        """Tune everything on every task with every seed; what stands is not done again."""
+    def cells(self, chosen: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Tune everything on every task with every seed; what stands is not done again.
+
+        Args:
+            chosen: conditions of this sitting; None: all. What stands of the others is told too.
+        """
         done = {_key(cell): cell for cell in self.stored()}
         for task in self.plan.tasks:
             for seed in range(task.seeds):
                 for condition in conditions():
                     key = (task.name, condition, seed)
-                    yield done.get(key) or self._cell(task, condition, seed)
+                    if key in done:
+                        yield done[key]
+                    elif chosen is None or condition in chosen:
+                        yield self._cell(task, condition, seed)
 
     def stored(self) -> list[dict[str, Any]]:
         """Return the cells that stand."""
@@ -171,12 +178,8 @@ class Comparison:
         return read_rows([json.loads(line) for line in lines], limit=limit)
 
     def _cell(self, task: TaskPlan, condition: str, seed: int) -> dict[str, Any]:
-        out = self.work / "tuned" / f"{task.name}-{seed}-{condition.replace(' ', '-')}"
-        if not out.exists():
-            out.parent.mkdir(exist_ok=True)
-            self._tune(task, condition, seed, out)
         judged = judge_model(
-            out,
+            self._tuned(task, condition, seed),
             TestSet(rows=self.rows(task, task.test)),
             primary=task.primary,
             index=None,
@@ -197,6 +200,13 @@ class Comparison:
             stream.write(json.dumps(cell) + "\n")
         return cell
 
+    def _tuned(self, task: TaskPlan, condition: str, seed: int) -> Path:
+        out = self.work / "tuned" / f"{task.name}-{seed}-{condition.replace(' ', '-')}"
+        if not out.exists():
+            out.parent.mkdir(exist_ok=True)
+            self._tune(task, condition, seed, out)
+        return out
+
     def _tune(self, task: TaskPlan, condition: str, seed: int, out: Path) -> None:
         rows = self.rows(task, task.train, task.rows)
         how = {**self.plan.how, "seed": seed, "epochs": task.epochs, "primary": task.primary}
@@ -205,8 +215,8 @@ class Comparison:
             potstill.finetune(self.plan.pretrained, rows, out, task=task.kind, **how)
             return
         rate = {"learning_rate": 2e-4}  # of every model of the student's depth
-        teacher = self.work / "tuned" / f"{task.name}-{seed}-{TEACHER}"
         if condition == TASK_ALONE:
+            teacher = self._tuned(task, TEACHER, seed)
             kept = open_model(self.cut()).config.layers
             settings = {"layers": kept, "choose": "distilbert"}
             potstill.distill(teacher, out, train=rows, **settings, **how, **rate)
@@ -214,15 +224,16 @@ class Comparison:
         name, has_both, _ = condition.partition(THEN)
         start = self.cut() if name == CUT else self.student(name)
         if has_both:
+            teacher = self._tuned(task, TEACHER, seed)
             potstill.distill(teacher, out, student=start, train=rows, **how, **rate)
         else:
             potstill.finetune(start, rows, out, task=task.kind, **how, **rate)
 
 
-def conditions() -> list[str]:
+def conditions(presets: Iterable[str] = PRESETS) -> list[str]:
     """Return what is tuned; the teacher comes first, since others learn from it."""
-    both = [f"{preset}{THEN}" for preset in PRESETS]
-    return [TEACHER, CUT, TASK_ALONE, *PRESETS, *both]
+    both = [f"{preset}{THEN}" for preset in presets]
+    return [TEACHER, CUT, TASK_ALONE, *presets, *both]
 
 
 def summary(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

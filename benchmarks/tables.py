@@ -304,6 +304,43 @@ def signals(result: Result) -> str:
     return table([*header, "equal weights"], rows)
 
 
+def distillation(result: Result) -> str:
+    names = {
+        "original": "the original step, fp32, padded, all positions",
+        "ours": "ours, by default",
+        "ours_at_its_objective": "ours, the original's objective",
+    }
+    rows = [
+        [
+            name,
+            f"{result['sides'][side]['tokens_per_second']:,.0f}",
+            f"{result['times_faster'][side]:.1f}",
+            f"{result['sides'][side]['beyond_bytes'] / 1e9:.2f} GB",
+            f"{result['share_of_memory'][side]:.2f}",
+        ]
+        for side, name in names.items()
+    ]
+    header = ["one step, BERT-base to DistilBERT", "real tokens/s", "times faster"]
+    return table([*header, "memory of the step", "share of the original's"], rows)
+
+
+def forecast(result: Result) -> str:
+    rows = [
+        [
+            run["run"],
+            f"{run['said_seconds']:,.0f} s",
+            f"{run['took_seconds']:,.0f} s",
+            f"{run['seconds_said_of_taken']:.2f}",
+            f"{run['said_bytes'] / 1e9:.2f} GB",
+            f"{run['took_bytes'] / 1e9:.2f} GB",
+            f"{run['bytes_said_of_taken']:.2f}",
+        ]
+        for run in result["runs"]
+    ]
+    header = ["run", "time said", "time taken", "ratio", "memory said", "memory taken", "ratio"]
+    return table(header, rows)
+
+
 _SECONDS = ("build_seconds", "save_seconds", "load_seconds")
 
 RENDERERS: dict[str, Callable[[Result], str]] = {
@@ -320,6 +357,9 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "vectors": vectors,
     "search": search,
     "signals": signals,
+    "distillation": distillation,
+    "forecast": forecast,
+    "kills_general": kills,
 }
 
 
