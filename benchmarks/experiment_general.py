@@ -7,6 +7,7 @@ that only models that are still needed are made again where WORK is gone.
 
     python benchmarks/experiment_general.py WORK
     python benchmarks/experiment_general.py WORK --preset relations   # with what is common to all
+    python benchmarks/experiment_general.py WORK --task mrpc    # beside another with other tasks
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from facts import RESULTS, SHARED_DATA, store
-from general_comparison import Comparison, Plan, conditions, summary
+from general_comparison import TASKS, Comparison, Plan, conditions, summary
 
 from potstill.workflows.demo import packaged_model
 from potstill.workflows.general_recipe import PRESETS
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--preset", choices=sorted(PRESETS), action="append", help="default: all")
+    parser.add_argument("--task", choices=[task.name for task in TASKS], action="append")
     parser.add_argument("--students-only", action="store_true", help="train on text, tune nothing")
     asked = parser.parse_args()
     comparison = Comparison(plan_of(asked.threads), asked.work)
@@ -43,7 +45,7 @@ def main() -> None:
         for preset in presets:
             comparison.student(preset)
     else:
-        for _ in comparison.cells(conditions(presets)):
+        for _ in comparison.cells(conditions(presets), asked.task):
             store_all(comparison)
     store_all(comparison)
 

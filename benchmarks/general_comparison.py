@@ -150,14 +150,19 @@ class Comparison:
         write_bundle(out, content)
         return out
 
-    def cells(self, chosen: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    def cells(
+        self, chosen: Sequence[str] | None = None, tasks: Sequence[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Tune everything on every task with every seed; what stands is not done again.
 
         Args:
             chosen: conditions of this sitting; None: all. What stands of the others is told too.
+            tasks: names of this sitting's tasks; None: all, others are passed over.
         """
         done = {_key(cell): cell for cell in self.stored()}
         for task in self.plan.tasks:
+            if tasks is not None and task.name not in tasks:
+                continue
             for seed in range(task.seeds):
                 for condition in conditions():
                     key = (task.name, condition, seed)

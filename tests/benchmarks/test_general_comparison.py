@@ -23,7 +23,7 @@ def test_what_stands_is_told_and_only_the_chosen_is_made(tmp_path: Path, monkeyp
         corpus=[],
         tokens=1,
         head_tokens=1,
-        tasks=[TaskPlan(name="trec", seeds=2)],
+        tasks=[TaskPlan(name="trec", seeds=2), TaskPlan(name="mrpc")],
     )
     comparison = Comparison(plan, tmp_path)
     made: list[tuple[str, int]] = []
@@ -33,7 +33,7 @@ def test_what_stands_is_told_and_only_the_chosen_is_made(tmp_path: Path, monkeyp
         return {"task": task.name, "condition": condition, "seed": seed}
 
     monkeypatch.setattr(comparison, "_cell", cell)
-    found = list(comparison.cells([TEACHER, CUT]))
+    found = list(comparison.cells([TEACHER, CUT], ["trec"]))
     assert found[0] == stood
     assert made == [(CUT, 0), (TEACHER, 1), (CUT, 1)]
 
