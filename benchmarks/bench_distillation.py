@@ -138,7 +138,7 @@ def ours(place: Ground, recipe: GeneralRecipe) -> Run:
     kept = choose_layers(depth, depth // 2, choice="distilbert")
     student = cut_student(teacher, student_config(place.teacher, len(kept)), kept)
     precision = resolve_precision("auto", torch.device("cpu"), training=True)
-    keep_products_in(precision, teacher.encoder.layers)
+    keep_products_in(precision, teacher)
     objective = GeneralObjective(
         passages=Passages(place.texts),
         masking=place.masking,

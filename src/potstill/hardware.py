@@ -10,8 +10,7 @@ from functools import cache
 from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt's options in glibc's malloc.h
-# Bytes. Larger ones, word tables above all, go back at once: kept, they break up the rest.
-_LARGEST_BLOCK = 2**26
+_LARGEST_BLOCK = 2**30  # bytes; what is larger goes back at once
 
 
 def usable_threads() -> int:

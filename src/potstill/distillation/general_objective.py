@@ -141,7 +141,7 @@ class GeneralObjective:
             # Without soft targets the vocabulary is asked for the hidden tokens, the first ones.
             asked = len(batch.places if SOFT in self.weights else batch.masked.places)
             soft, hard = vocabulary_losses(
-                decoder_at(model, ours.last[:asked]),
+                decoder_at(model, ours.last[:asked], ours.words_VD),
                 torch.from_numpy(batch.targets[:asked]).to(device),
                 theirs.words,
                 temperature=self.temperature,

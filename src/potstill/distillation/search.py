@@ -208,7 +208,7 @@ def _walk(teacher: TaskModel, layout: TextLayout, sets: set[Kept]) -> dict[Kept,
                 encoder.layers[layer](hidden_ND, layout, None, first_only=False),
             )
 
-    follow((), encoder.embeddings(layout, None))
+    follow((), encoder.embeddings(layout, None)[0])
     return outputs
 
 

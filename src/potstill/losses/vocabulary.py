@@ -29,6 +29,7 @@ from potstill.shapes import expect
 NO_TARGET = -1
 _LEAST = 1e-6  # probability that is left to all other words
 _CHUNK = 256  # positions at once: 31 MB of fp32 logits at 30,522 words
+_BLOCK = 2_048  # words whose gradient is added at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,10 @@ class _Sums:
         bias_V += slopes_RV.sum(dim=0)
         slopes_RV = slopes_RV.to(self.how.dtype)
         features_PD[places_R] = (slopes_RV @ self.student.words_VD).float()
-        words_VD += slopes_RV.T @ self.student.features_PD[places_R].to(self.how.dtype)
+        features_RD = self.student.features_PD[places_R].to(self.how.dtype)
+        for start in range(0, len(words_VD), _BLOCK):  # small ones are turned to fp32 in the cache
+            block = slice(start, start + _BLOCK)
+            words_VD[block] += slopes_RV[:, block].T @ features_RD
 
     def _nothing(self) -> list[Tensor]:
         of = (self.student.features_PD, self.student.words_VD, self.student.bias_V)

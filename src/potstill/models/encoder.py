@@ -4,7 +4,7 @@ What the families change: DistilBERT has no token types and no pooler; RoBERTa a
 count positions at 2. Everything runs on the real tokens laid end to end; attention alone knows how
 they are arranged (see layout.py).
 
-Legend: B texts, N tokens of all texts, D hidden width, F feed-forward width.
+Legend: B texts, N tokens of all texts, D hidden width, F feed-forward width, V vocabulary.
 Sources: Devlin et al. 2018, arXiv 1810.04805; Sanh et al. 2019, arXiv 1910.01108.
 """
 
@@ -14,15 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import gelu, relu
 
 from potstill.architectures.config import EncoderConfig
 from potstill.models.attention import taken_out
 from potstill.models.layout import TextLayout
 from potstill.models.noise import Noise
+from potstill.models.word_table import look_up
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
@@ -39,6 +42,7 @@ class EncoderOutput:
     last: Tensor  # (N, D), or (B, D) or (P, D) if only some positions were computed
     states: tuple[Tensor, ...] | None  # (N, D) each: 0 the embedding output, i after layer i
     is_first_only: bool
+    words_VD: Tensor  # the word table, for a decoder that is tied to it, see word_table.py
 
     def state(self, index: int) -> Tensor:
         """Return a hidden state: 0 is the embedding output, i the output of layer i."""
@@ -82,7 +86,7 @@ class Encoder(nn.Module):
         """
         assert not (keep_states and first_only), "the last state needs all positions"
         assert not first_only or at_P is None, "one choice of positions"
-        hidden_ND = self.embeddings(layout, noise)
+        hidden_ND, words_VD = self.embeddings(layout, noise)
         states = [hidden_ND]
         last_index = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
@@ -96,7 +100,8 @@ class Encoder(nn.Module):
             )
             if keep_states and not (is_last and at_P is not None):
                 states.append(hidden_ND)
-        return EncoderOutput(hidden_ND, tuple(states) if keep_states else None, first_only)
+        kept = tuple(states) if keep_states else None
+        return EncoderOutput(hidden_ND, kept, first_only, words_VD)
 
     def queries_keys_values(self, layer: int, input_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the attention of a layer (counted from 0) makes of the layer's input."""
@@ -118,15 +123,17 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.norm_epsilon)
         self.dropout = config.dropout
 
-    def forward(self, layout: TextLayout, noise: Noise | None) -> Tensor:
-        """Return the embedding output, (N, D)."""
-        hidden_ND = self.words(layout.ids_N) + self.positions(layout.positions_N)
+    def forward(self, layout: TextLayout, noise: Noise | None) -> tuple[Tensor, Tensor]:
+        """Return the embedding output, (N, D), and the word table as it is handed on, (V, D)."""
+        words_ND, words_VD = look_up(self.words.weight, layout.ids_N)
+        hidden_ND = words_ND + self.positions(layout.positions_N)
         if self.token_types is not None:
             if layout.token_types_N is None:
                 hidden_ND = hidden_ND + self.token_types.weight[0]
             else:
                 hidden_ND = hidden_ND + self.token_types(layout.token_types_N)
-        return dropped(_in_autocast_dtype(self.norm(hidden_ND)), self.dropout, noise)
+        normed_ND = _in_autocast_dtype(self.norm(hidden_ND))
+        return dropped(normed_ND, self.dropout, noise), words_VD
 
 
 class Layer(nn.Module):
@@ -209,7 +216,20 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden_ND: Tensor) -> Tensor:
         """Return (N, D) -> (N, D)."""
-        output: Tensor = self.down(self.activation(self.up(hidden_ND)))
+        widened_NF = self.up(hidden_ND)
+        active_NF = self.activation(widened_NF)
+
+        # The widest states of a layer: of the two only one waits for the backward pass.
+        active = ref(active_NF)  # autograd keeps what puts away, and what that refers to
+
+        def put_away(kept: Tensor) -> Tensor | None:
+            return None if kept is active() else kept
+
+        def taken_back(kept: Tensor | None) -> Tensor:
+            return self.activation(widened_NF.detach()) if kept is None else kept
+
+        with saved_tensors_hooks(put_away, taken_back):
+            output: Tensor = self.down(active_NF)
         return output
 
 

@@ -140,6 +140,7 @@ class TiedDecoder(nn.Module):
         super().__init__()
         self._words = (words,)  # in a tuple, so that the table is not registered twice
         self.bias = nn.Parameter(torch.zeros(words.num_embeddings))
+        self._products: Tensor | None = None
 
     def forward(self, hidden_ND: Tensor) -> Tensor:
         """Return (N, D) -> (N, V)."""
@@ -148,7 +149,11 @@ class TiedDecoder(nn.Module):
     @property
     def weight(self) -> Tensor:
         """Return the word table, (V, D)."""
-        return self._words[0].weight
+        return self._words[0].weight if self._products is None else self._products
+
+    def keep_products_in(self, dtype: torch.dtype) -> None:
+        """Keep a copy of the table, whose rows are looked up too, as it is multiplied."""
+        self._products = self._words[0].weight.detach().to(dtype)
 
 
 def last_layer(layer: nn.Linear, features_BD: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 
 from potstill.errors import RecipeError
 from potstill.hardware import cpu_has_bf16
+from potstill.models.heads import TiedDecoder
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -71,11 +72,15 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def keep_products_in(precision: Precision, model: nn.Module) -> None:
-    """Keep the weights of a model's dense layers in the format in which they are multiplied.
+    """Keep the weights of a model's products in the format in which they are multiplied.
 
     For a model that is only run, under autocast: its numbers stay what they are, since autocast
     would cast the same weights to the same format at every pass, and keep both copies meanwhile.
     """
+    if precision == "fp32":
+        return
     for module in model.modules():
-        if isinstance(module, nn.Linear) and precision != "fp32":
+        if isinstance(module, nn.Linear):
             module.to(DTYPES[precision])
+        elif isinstance(module, TiedDecoder):
+            module.keep_products_in(DTYPES[precision])

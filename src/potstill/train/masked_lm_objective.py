@@ -76,14 +76,21 @@ class MaskedLMObjective:
         device = next(model.parameters()).device
         layout = arrange(batch.texts, model.config, device=device, how=self.how)
         places = torch.from_numpy(batch.places).to(device)
-        hidden_PD = model.encode(layout, noise=noise, at_P=places).last
+        output = model.encode(layout, noise=noise, at_P=places)
         targets = torch.from_numpy(batch.targets).to(device)
-        _, losses = vocabulary_losses(decoder_at(model, hidden_PD), targets)
+        _, losses = vocabulary_losses(decoder_at(model, output.last, output.words_VD), targets)
         return {NAME: losses}
 
 
-def decoder_at(model: TaskModel, hidden_PD: Tensor) -> Decoder:
-    """Return the last products of a model's masked-LM head at some positions."""
+def decoder_at(model: TaskModel, hidden_PD: Tensor, words_VD: Tensor | None = None) -> Decoder:
+    """Return the last products of a model's masked-LM head at some positions.
+
+    Args:
+        model: the model.
+        hidden_PD: its last states there.
+        words_VD: the word table as the encoder handed it on; None: of a model that only speaks.
+    """
     head = model.head
     assert isinstance(head, MaskedLMHead), "a masked-LM head was asked for"
-    return Decoder(head.features(hidden_PD), head.decoder.weight, head.decoder.bias)
+    words_VD = head.decoder.weight if words_VD is None else words_VD
+    return Decoder(head.features(hidden_PD), words_VD, head.decoder.bias)

@@ -100,7 +100,7 @@ class GeneralDistillation:
         teacher = load_task_model(corpus.folder).to(corpus.ground.device)
         teacher.requires_grad_(False)  # noqa: FBT003 - torch's own signature
         student = self._start(teacher).to(corpus.ground.device)
-        keep_products_in(corpus.precision, teacher.encoder.layers)
+        keep_products_in(corpus.precision, teacher)
         objective = self._objective(teacher)
         terms = HeldOutTerms(objective, self.held_out)  # of all words, whatever is stored
         if corpus.recipe.signals == STORED:

@@ -87,3 +87,11 @@ def test_the_gradient_goes_through_what_was_kept() -> None:
     dropped = Noise(0).drop(values, 0.25)
     dropped.sum().backward()
     assert torch.equal(values.grad, dropped.detach())
+
+
+def test_the_gradient_is_dropped_with_the_same_mask() -> None:
+    values = torch.rand(400, generator=torch.Generator().manual_seed(0)).add_(1.0).requires_grad_()
+    left = Noise(4).drop(values, 0.3)
+    left.sum().backward()
+    assert values.grad is not None
+    torch.testing.assert_close(values.grad, left.detach() / values.detach())
