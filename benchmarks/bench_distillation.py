@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ceiling import product_rates
 from facts import SHARED_DATA, store
 from torch.nn.functional import cosine_embedding_loss, cross_entropy, kl_div, log_softmax, softmax
 
@@ -64,9 +65,11 @@ def main() -> None:
         return
     sides = {name: in_a_process(name, is_tiny=asked.tiny) for name in SIDES}
     base = sides["original"]
+    rates = product_rates(usable_threads())
     result = {
         "models": "BERT-base -> DistilBERT" if not asked.tiny else "tiny",
         "step": {"passages": PASSAGES, "micro_batch_tokens": MICRO_BATCH, "timed_steps": STEPS - 1},
+        "products_per_second": {name: round(rate) for name, rate in rates.items()},
         "sides": sides,
         "times_faster": {
             name: round(each["tokens_per_second"] / base["tokens_per_second"], 2)

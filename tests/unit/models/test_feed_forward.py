@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import AbstractContextManager
 from typing import Any
 from weakref import ref
 
@@ -14,8 +14,12 @@ from potstill.architectures.presets import preset
 from potstill.models.encoder import FeedForward
 
 
-@pytest.mark.parametrize("is_cast", [False, True], ids=["fp32", "bf16"])
-def test_gradients_are_those_of_the_plain_layers(is_cast: bool) -> None:
+def cast(precision: str) -> AbstractContextManager[object]:
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradients_are_those_of_the_plain_layers(precision: str) -> None:
     torch.manual_seed(0)
     layer = FeedForward(preset("all-minilm-l6"))
     states = torch.randn(5, layer.up.in_features)
@@ -23,7 +27,7 @@ def test_gradients_are_those_of_the_plain_layers(is_cast: bool) -> None:
     for run in (layer, nn.Sequential(layer.up, nn.GELU(), layer.down)):
         layer.zero_grad()
         own = states.clone().requires_grad_()
-        with torch.autocast("cpu", dtype=torch.bfloat16) if is_cast else contextlib.nullcontext():
+        with cast(precision):
             output = run(own)
         output.float().square().sum().backward()
         found.append([output, own.grad, *(each.grad for each in layer.parameters())])
@@ -31,8 +35,8 @@ def test_gradients_are_those_of_the_plain_layers(is_cast: bool) -> None:
         assert torch.equal(ours, plain)
 
 
-@pytest.mark.parametrize("is_cast", [False, True], ids=["fp32", "bf16"])
-def test_nothing_holds_the_active_states_until_the_gradient(is_cast: bool) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nothing_holds_the_active_states_until_the_gradient(precision: str) -> None:
     layer = FeedForward(preset("all-minilm-l6"))
     made: list[Any] = []
 
@@ -42,7 +46,7 @@ def test_nothing_holds_the_active_states_until_the_gradient(is_cast: bool) -> No
         return active
 
     layer.activation = watched
-    with torch.autocast("cpu", dtype=torch.bfloat16) if is_cast else contextlib.nullcontext():
+    with cast(precision):
         output = layer(torch.randn(5, layer.up.in_features))
     assert made[0]() is None
     output.float().sum().backward()
