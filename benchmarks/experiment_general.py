@@ -6,8 +6,7 @@ several sittings if need be: it goes on where it stopped. What was judged is sto
 that only models that are still needed are made again where WORK is gone.
 
     python benchmarks/experiment_general.py WORK
-    python benchmarks/experiment_general.py WORK --preset relations   # with what is common to all
-    python benchmarks/experiment_general.py WORK --task mrpc    # beside another with other tasks
+    python benchmarks/experiment_general.py WORK --condition teacher --task mrpc    # a share of it
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--preset", choices=sorted(PRESETS), action="append", help="default: all")
+    parser.add_argument("--condition", choices=conditions(), action="append", help="default: all")
     parser.add_argument("--task", choices=[task.name for task in TASKS], action="append")
     parser.add_argument("--students-only", action="store_true", help="train on text, tune nothing")
     asked = parser.parse_args()
     comparison = Comparison(plan_of(asked.threads), asked.work)
     lay_out(comparison.cells_file)
-    presets = asked.preset or list(PRESETS)
     if asked.students_only:
-        for preset in presets:
-            comparison.student(preset)
+        for preset in PRESETS:
+            if asked.condition is None or preset in asked.condition:
+                comparison.student(preset)
     else:
-        for _ in comparison.cells(conditions(presets), asked.task):
+        for _ in comparison.cells(asked.condition, asked.task):
             store_all(comparison)
     store_all(comparison)
 

@@ -12,7 +12,7 @@ Nothing here needs orjson, so that it runs where only torch and its friends are 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,12 +159,13 @@ class Comparison:
             chosen: conditions of this sitting; None: all. What stands of the others is told too.
             tasks: names of this sitting's tasks; None: all, others are passed over.
         """
-        done = {_key(cell): cell for cell in self.stored()}
         for task in self.plan.tasks:
             if tasks is not None and task.name not in tasks:
                 continue
             for seed in range(task.seeds):
                 for condition in conditions():
+                    # Read each time: another process may be at work on the rest.
+                    done = {_key(cell): cell for cell in self.stored()}
                     key = (task.name, condition, seed)
                     if key in done:
                         yield done[key]
@@ -235,10 +236,9 @@ class Comparison:
             potstill.finetune(start, rows, out, task=task.kind, **how, **rate)
 
 
-def conditions(presets: Iterable[str] = PRESETS) -> list[str]:
+def conditions() -> list[str]:
     """Return what is tuned; the teacher comes first, since others learn from it."""
-    both = [f"{preset}{THEN}" for preset in presets]
-    return [TEACHER, CUT, TASK_ALONE, *presets, *both]
+    return [TEACHER, CUT, TASK_ALONE, *PRESETS, *(f"{preset}{THEN}" for preset in PRESETS)]
 
 
 def summary(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
