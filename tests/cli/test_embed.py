@@ -239,14 +239,14 @@ def test_a_vector_that_is_not_finite_is_never_stored(
     words: list[object],
     tmp_path: Path,
 ) -> None:
-    from potstill.runtime.torch_engine import TorchEngine
+    from potstill.runtime.openvino_engine import OpenVinoEngine
 
-    def broken(engine: TorchEngine, batch: object, outputs: object) -> dict[str, np.ndarray]:
+    def broken(engine: OpenVinoEngine, batch: object, outputs: object) -> dict[str, np.ndarray]:
         vectors = np.zeros((len(batch.lengths), 32), dtype=np.float32)
         vectors[5:] = np.nan
         return {"vectors": vectors}
 
-    monkeypatch.setattr(TorchEngine, "run", broken)
+    monkeypatch.setattr(OpenVinoEngine, "run", broken)
     told = said(capsys, *words)
     assert told.status == 1
     assert "rows.jsonl, line 6: the model gives a vector that is not finite" in told.complaint

@@ -35,6 +35,7 @@ def compare(  # noqa: PLR0913 - a verb's flags are its parameters
     tokens_column: flags.TokensColumn = "tokens",
     tags_column: flags.TagsColumn = "tags",
     max_length: flags.MaxLength = None,
+    engine: flags.Engine = "auto",
     precision: flags.Precision = "auto",
     threads: flags.Threads = None,
     device: flags.Device = "auto",
@@ -60,6 +61,7 @@ def compare(  # noqa: PLR0913 - a verb's flags are its parameters
             text_column, text_pair_column, label_column, tokens_column, tags_column
         ),
         max_length=max_length,
+        engine=engine,
         precision=precision,
         threads=threads,
         device=device,

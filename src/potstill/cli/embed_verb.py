@@ -33,6 +33,7 @@ def embed(  # noqa: PLR0913 - a verb's flags are its parameters
         str, typer.Option(help="Stored as float32, float16, int8 or binary.")
     ] = "float32",
     max_length: flags.MaxLength = None,
+    engine: flags.Engine = "auto",
     precision: flags.Precision = "auto",
     threads: flags.Threads = None,
     device: flags.Device = "auto",
@@ -49,6 +50,7 @@ def embed(  # noqa: PLR0913 - a verb's flags are its parameters
         dimensions=dimensions,
         form=cast("Form", form),  # `embed` refuses what is none
         max_length=max_length,
+        engine=engine,
         precision=precision,
         threads=threads,
         device=device,

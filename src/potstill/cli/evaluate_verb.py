@@ -32,6 +32,7 @@ def evaluate(  # noqa: PLR0913 - a verb's flags are its parameters
     form: Annotated[
         str, typer.Option(help="Of vectors: float32, float16, int8 or binary.")
     ] = "float32",
+    engine: flags.Engine = "auto",
     precision: flags.Precision = "auto",
     seed: flags.Seed = None,
     threads: flags.Threads = None,
@@ -54,6 +55,7 @@ def evaluate(  # noqa: PLR0913 - a verb's flags are its parameters
         index=index,
         dimensions=dimensions,
         form=form,
+        engine=engine,
         precision=precision,
         device=device,
         threads=threads,

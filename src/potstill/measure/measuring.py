@@ -38,7 +38,7 @@ class MeasurePlan:
 
     threads: int
     rounds: int = 5
-    engine: str = "torch"
+    engine: str = "auto"
     device: str = "auto"
     precision: str = "auto"
     max_length: int | None = None  # tokens; None: what each folder says

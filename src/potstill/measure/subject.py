@@ -17,13 +17,17 @@ import numpy as np
 from potstill.data.rows import Rows
 from potstill.measure.memory import forget_peak, peak_bytes, resident_bytes
 from potstill.runtime.answering import rows_of_inputs
+from potstill.runtime.engines import chosen_engine, is_engine_installed
 from potstill.runtime.model import Model, load
 from potstill.tasks.kinds import ANSWERABLE
 
 Answer = dict[str, Any]
 
 # What an engine imports; a new one is named here, so that its libraries count as imports.
-_MODULES: Mapping[str, tuple[str, ...]] = {"torch": ("potstill.runtime.torch_engine",)}
+_MODULES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("potstill.runtime.torch_engine",),
+    "openvino": ("potstill.runtime.openvino_engine",),
+}
 _WAKING_CALLS = 2  # untimed, at the start of a round: caches are refilled, others' threads rest
 
 
@@ -51,8 +55,11 @@ class Subject:
         return self._commands[command](**details)
 
     def _load(self, folder: str, engine: str, options: Mapping[str, Any]) -> Answer:
-        for module in _MODULES.get(engine, ()):
-            importlib.import_module(module)
+        if engine == "auto":
+            engine = chosen_engine(options.get("device", "auto"), options.get("precision", "auto"))
+        if is_engine_installed(engine):  # else loading tells what is missing
+            for module in _MODULES.get(engine, ()):
+                importlib.import_module(module)
         self._floor_bytes = resident_bytes()
         forget_peak()
         began = time.perf_counter()

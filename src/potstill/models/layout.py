@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.architectures.config import EncoderConfig
-from potstill.errors import DataError, RecipeError
+from potstill.architectures.fitting import require_fitting
+from potstill.errors import RecipeError
 from potstill.models.attention import Arrangement, FlatTexts, Rows, has_flat_attention
 from potstill.text.packing import pack
 from potstill.text.ragged import RaggedBatch
@@ -64,7 +65,7 @@ def arrange(
             vocabulary does not have.
         RecipeError: flat attention where the device has none.
     """
-    _require_fitting(batch, config)
+    require_fitting(batch, config)
     device = torch.device(device)
     padded = _padded_rows(batch, device)
     return TextLayout(
@@ -164,24 +165,6 @@ def _token_types(batch: RaggedBatch, config: EncoderConfig, device: torch.device
     if batch.token_types is None or config.token_types < 2:
         return None
     return _tensor(batch.token_types, device)
-
-
-def _require_fitting(batch: RaggedBatch, config: EncoderConfig) -> None:
-    if len(batch) == 0 or int(batch.lengths.min()) == 0:
-        raise DataError("a text has no token, not even a special one")
-    if batch.longest > config.max_length:
-        raise DataError(
-            f"a text has {batch.longest} tokens",
-            allowed=f"at most {config.max_length}, the model's position table",
-            cure="cut it with --max-length",
-        )
-    lowest, highest = int(batch.ids.min()), int(batch.ids.max())
-    if lowest < 0 or highest >= config.vocabulary_size:
-        raise DataError(
-            f"token id {highest if lowest >= 0 else lowest} is not in the model's vocabulary",
-            allowed=f"0 to {config.vocabulary_size - 1}",
-            cure="use the tokenizer of the same folder as the weights",
-        )
 
 
 def _tensor(array: np.ndarray, device: torch.device, *, dtype: torch.dtype = torch.int64) -> Tensor:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
-from potstill.architectures.names import VECTOR_MAP
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.weights import WeightFiles, read_tensors
-from potstill.errors import ModelError
+from potstill.bundle.named_weights import (
+    Named,
+    answering_plan,
+    read_named,
+    read_vector_map,
+    require_equal_copies,
+)
 from potstill.models.task_model import TaskModel
 
 
@@ -24,14 +27,12 @@ def load_task_model(folder: ModelFolder) -> TaskModel:
     Raises:
         ModelError: missing or misshapen weights, told together.
     """
-    folder.require_complete()
-    head = folder.answering_head
-    plan = folder.plan if head == folder.head else folder.plan_with(head)
+    plan, head = answering_plan(folder), folder.answering_head
     model = _empty(plan.config, head)
-    _fill(model, folder, plan.sources)
-    _require_equal_copies(model, folder, plan.copies)
-    if folder.vector_map is not None:
-        _fill_vector_map(model, folder.vector_map)
+    _fill(model, read_named(folder, plan))
+    _fill(model, read_vector_map(folder, head))
+    parameters = _by_our_name(model)
+    require_equal_copies(folder, plan, lambda name: parameters[name].detach().numpy())
     return model
 
 
@@ -45,9 +46,8 @@ def load_with_new_head(folder: ModelFolder, head: HeadSpec, *, seed: int) -> Tas
     """
     plan = folder.plan_with(head)
     model = _empty(plan.config, head)
-    stored = {ours: name for ours, name in plan.sources.items() if not ours.startswith("head.")}
     model.initialize(seed)
-    _fill(model, folder, stored)
+    _fill(model, read_named(folder, plan, without_head=True))
     return model
 
 
@@ -71,38 +71,11 @@ def _empty(config: EncoderConfig, head: HeadSpec) -> TaskModel:
 
 
 @torch.no_grad()
-def _fill(model: TaskModel, folder: ModelFolder, sources: dict[str, str]) -> None:
-    parameters = {our_name(name): parameter for name, parameter in model.named_parameters()}
-    ours_of = {stored: ours for ours, stored in sources.items()}
-    for stored, array in read_tensors(folder.weights, list(ours_of)):
-        parameters[ours_of[stored]].copy_(torch.from_numpy(array))
+def _fill(model: TaskModel, weights: Named) -> None:
+    parameters = _by_our_name(model)
+    for name, array in weights:
+        parameters[name].copy_(torch.from_numpy(array))
 
 
-@torch.no_grad()
-def _fill_vector_map(model: TaskModel, weights: WeightFiles) -> None:
-    """Read the dense map of a sentence-transformers folder, which has a file of its own."""
-    parameters = dict(model.named_parameters())
-    for ours, theirs in VECTOR_MAP.items():
-        (array,) = (array for _, array in read_tensors(weights, [theirs]))
-        if array.shape != parameters[ours].shape:
-            raise ModelError(
-                f"{theirs} has shape {array.shape}, config.json asks for "
-                f"{tuple(parameters[ours].shape)}",
-                where=str(weights.files[0]),
-            )
-        parameters[ours].copy_(torch.from_numpy(array))
-
-
-def _require_equal_copies(model: TaskModel, folder: ModelFolder, copies: dict[str, str]) -> None:
-    """Refuse a second spelling that says something else: which one was trained is unknown."""
-    parameters = {our_name(name): parameter for name, parameter in model.named_parameters()}
-    for stored, array in read_tensors(folder.weights, list(copies)):
-        weight = parameters[copies[stored]].detach().numpy()
-        if not np.array_equal(array.astype(np.float32), weight):
-            raise ModelError(
-                f"{stored} differs from {folder.plan.sources[copies[stored]]}, with which it is "
-                "tied",
-                where=str(folder.path),
-                allowed="a decoder tied to the word table, and one bias",
-                cure="use the bare encoder: remove architectures and the head from a copy",
-            )
+def _by_our_name(model: TaskModel) -> dict[str, nn.Parameter]:
+    return {our_name(name): parameter for name, parameter in model.named_parameters()}

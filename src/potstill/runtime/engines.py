@@ -1,18 +1,28 @@
-"""The engines by name; the libraries of one are imported only when it is chosen."""
+"""The engines by name; the libraries of one are imported only when it is chosen.
+
+"auto" takes CUDA where there is one, through torch, and else the first of OpenVINO and torch that
+is installed. Nothing is measured here.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from potstill.bundle.folder import ModelFolder
 from potstill.errors import MissingExtraError, RecipeError
 from potstill.runtime.engine import Engine
+from potstill.runtime.openvino_library import openvino
+
+_CARD = Path("/proc/driver/nvidia")
 
 
 def build_engine(
     folder: ModelFolder,
     *,
-    engine: str = "torch",
+    engine: str = "auto",
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -23,9 +33,44 @@ def build_engine(
         RecipeError: there is no such engine.
         MissingExtraError: its libraries are not installed.
     """
+    if engine == "auto":
+        engine = chosen_engine(device, precision)
     if engine not in ENGINES:
-        raise RecipeError(f"there is no engine {engine!r}", allowed=", ".join(ENGINES))
+        raise RecipeError(f"there is no engine {engine!r}", allowed=", ".join(["auto", *ENGINES]))
     return ENGINES[engine](folder, device, precision, threads)
+
+
+def chosen_engine(device: str, precision: str) -> str:
+    """Return the engine for a device; fp16 and cards are torch's."""
+    is_torchs = device not in ("auto", "cpu") or precision == "fp16"
+    if is_torchs or not _is_installed("openvino") or (device == "auto" and _has_card()):
+        return "torch"
+    return "openvino"
+
+
+def is_engine_installed(engine: str) -> bool:
+    """Tell whether the libraries of an engine are there."""
+    return engine in ENGINES and _is_installed(engine)  # each is named like its library
+
+
+def _is_installed(package: str) -> bool:
+    return package in sys.modules or importlib.util.find_spec(package) is not None
+
+
+def _has_card() -> bool:
+    """Tell whether a card could serve; a machine without its driver is not made to load torch."""
+    if not _CARD.exists() or not _is_installed("torch"):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _openvino(folder: ModelFolder, device: str, precision: str, threads: int | None) -> Engine:
+    openvino("the openvino engine")
+    from potstill.runtime.openvino_engine import load_openvino_engine
+
+    return load_openvino_engine(folder, device=device, precision=precision, threads=threads)
 
 
 def _torch(folder: ModelFolder, device: str, precision: str, threads: int | None) -> Engine:
@@ -38,4 +83,7 @@ def _torch(folder: ModelFolder, device: str, precision: str, threads: int | None
     return load_torch_engine(folder, device=device, precision=precision, threads=threads)
 
 
-ENGINES: dict[str, Callable[[ModelFolder, str, str, int | None], Engine]] = {"torch": _torch}
+ENGINES: dict[str, Callable[[ModelFolder, str, str, int | None], Engine]] = {
+    "openvino": _openvino,
+    "torch": _torch,
+}

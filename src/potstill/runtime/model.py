@@ -163,7 +163,7 @@ class Model:
 def load(  # noqa: PLR0913 - the choices of one loading, all by name
     name_or_path: str | Path,
     *,
-    engine: str = "torch",
+    engine: str = "auto",
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -174,7 +174,7 @@ def load(  # noqa: PLR0913 - the choices of one loading, all by name
 
     Args:
         name_or_path: a Hugging Face folder, a bundle, or "hub:org/name".
-        engine: "torch".
+        engine: "openvino" (CPU), "torch", or "auto": see `engines`.
         device: "auto", "cpu", "cuda", "mps".
         precision: "auto" is bf16 where the hardware multiplies it, else "fp32".
         threads: of the engine; None: what affinity and quota allow.

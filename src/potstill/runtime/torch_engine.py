@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.bundle.folder import ModelFolder
-from potstill.errors import RecipeError
 from potstill.models.attention import has_flat_attention
 from potstill.models.heads import mean_of_texts
 from potstill.models.layout import How, arrange
@@ -21,6 +20,8 @@ from potstill.models.memory import told_when_memory_ends
 from potstill.models.precision import DTYPES, Precision, resolve_device, resolve_precision
 from potstill.models.task_model import TaskModel
 from potstill.runtime.engine import STATE_PREFIX, Outputs
+from potstill.runtime.outputs import OutputShapes
+from potstill.runtime.packed_rows import token_numbers
 from potstill.text.batching import batches_by_tokens
 from potstill.text.ragged import RaggedBatch
 
@@ -70,16 +71,17 @@ class TorchEngine:
     @torch.inference_mode()
     def run(self, batch: RaggedBatch, outputs: Sequence[str] = ("logits",)) -> Outputs:
         """Return the outputs asked for: see `Engine.run`."""
-        self._require_known(outputs)
+        shapes = OutputShapes(self.model.config, self.model.spec)
+        shapes.require_known(outputs)
         torch.set_flush_denormal(True)  # without it some kernels slow down many times
         chosen = batches_by_tokens(batch.lengths, max_tokens=self._batch_tokens)
         with self._autocast(), told_when_memory_ends(self.device):
             parts = [self._run_part(batch.take(texts), outputs) for texts in chosen]
         if not parts:
-            return {name: np.zeros((0, self._width(name)), dtype=np.float32) for name in outputs}
+            return shapes.of_nothing(outputs)
         return {
             name: _in_callers_order(
-                batch, chosen, [part[name] for part in parts], per_text=self._is_per_text(name)
+                batch, chosen, [part[name] for part in parts], per_text=shapes.is_per_text(name)
             )
             for name in outputs
         }
@@ -105,29 +107,12 @@ class TorchEngine:
     def _has_vectors(self) -> bool:
         return self.model.spec.kind == "embedding"
 
-    def _is_per_text(self, output: str) -> bool:
-        return output == "vectors" or (output == "logits" and self.model.spec.answers_whole_texts)
-
-    def _width(self, output: str) -> int:
-        if output != "logits" or self._has_vectors:
-            return self.model.spec.width or self.model.config.hidden_size
-        return len(self.model.spec.labels) or self.model.config.vocabulary_size
-
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
             self._device.type,
             dtype=DTYPES[self.precision],
             enabled=self.precision != "fp32" and self._weights_dtype == torch.float32,
         )
-
-    def _require_known(self, outputs: Sequence[str]) -> None:
-        states = [f"{STATE_PREFIX}{index}" for index in range(self.model.config.layers + 1)]
-        known = ["vectors", *states]
-        if self.model.head is not None:
-            known.insert(0, "logits")
-        for name in outputs:
-            if name not in known:
-                raise RecipeError(f"this model gives no output {name!r}", allowed=", ".join(known))
 
 
 def load_torch_engine(
@@ -166,12 +151,7 @@ def _in_callers_order(
 ) -> Floats:
     """Put the rows of inner batches back into the order of `batch`."""
     joined, texts = np.concatenate(parts), np.concatenate(chosen)
-    if per_text:
-        rows = texts
-    else:
-        # The same gather that took the texts out tells where each of their tokens came from.
-        numbered = RaggedBatch(np.arange(batch.total_tokens, dtype=np.int32), batch.offsets)
-        rows = numbered.take(texts).ids.astype(np.int64)
+    rows = texts if per_text else token_numbers(batch, texts)
     restored = np.empty_like(joined)
     restored[rows] = joined
     return restored

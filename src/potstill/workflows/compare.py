@@ -36,7 +36,7 @@ from potstill.workflows.report_page.page import render_page, require_page_librar
 
 _MOST_LOAD = 0.3  # cores busy with other work that still count as quiet
 _REPEATED = (  # options that decide what is found
-    *("primary", "price_per_hour", "rounds", "max_length", "device", "precision", "seed"),
+    *("primary", "price_per_hour", "rounds", "max_length", "engine", "device", "precision", "seed"),
 )
 _FEW_CALLS = 300  # below so many the 99th percentile is hardly more than the slowest call
 
@@ -55,7 +55,7 @@ class CompareOptions:
     rounds: int = 5  # timed rounds of each model
     columns: Columns = field(default_factory=Columns)
     max_length: int | None = None  # tokens; None: what each folder says
-    engine: str = "torch"
+    engine: str = "auto"
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None  # None: what affinity and quota allow

@@ -35,6 +35,7 @@ class EmbedOptions:
     dimensions: int | None = None  # the first of each vector, normed again; None: all, as they are
     form: Form = "float32"
     max_length: int | None = None  # tokens; None: what the folder says
+    engine: str = "auto"
     precision: str = "auto"
     threads: int | None = None
     device: str = "auto"
@@ -74,6 +75,7 @@ def embed(
     ids = _ids(all_rows) if output.suffix == ".parquet" else None
     loaded = load(
         model,
+        engine=options.engine,
         device=options.device,
         precision=options.precision,
         threads=options.threads,
@@ -97,6 +99,7 @@ def embed(
         "dimensions": head.dimensions,
         "form": head.form,
         "truncated": encoding.truncated,
+        "engine": loaded.engine.name,
         "precision": loaded.engine.precision,
     }
 

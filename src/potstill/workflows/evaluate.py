@@ -31,7 +31,7 @@ class EvaluateOptions:
     primary: str | None = None  # None: the bundle's own, else accuracy
     columns: Columns = field(default_factory=Columns)
     max_length: int | None = None  # tokens; None: what the folder says
-    engine: str = "torch"
+    engine: str = "auto"
     precision: str = "auto"
     device: str = "auto"
     threads: int | None = None
@@ -49,13 +49,15 @@ class EvaluatedModel:
     model: str
     evaluation: Evaluation
     warnings: list[str]
+    engine: str
     precision: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer of `evaluate --json`."""
         found = self.evaluation.to_json()
         warnings = [*self.warnings, *found.pop("warnings")]
-        return {"model": self.model, **found, "precision": self.precision, "warnings": warnings}
+        how = {"engine": self.engine, "precision": self.precision}
+        return {"model": self.model, **found, **how, "warnings": warnings}
 
 
 def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> EvaluatedModel:
@@ -93,6 +95,7 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
             task, answered.answers, gold, rows=len(rows), primary=primary, seed=options.seed
         ),
         warnings=text_warnings(rows, answered.windows, loaded.lengths),
+        engine=loaded.engine.name,
         precision=loaded.engine.precision,
     )
 
@@ -123,6 +126,7 @@ def _evaluate_retrieval(
     if options.index is not None:
         documents = load(
             options.index,
+            engine=options.engine,
             device=options.device,
             precision=options.precision,
             threads=options.threads,
@@ -154,5 +158,6 @@ def _evaluate_retrieval(
             warnings=warnings,
         ),
         warnings=[],
+        engine=loaded.engine.name,
         precision=loaded.engine.precision,
     )

@@ -28,6 +28,7 @@ class PredictOptions:
     columns: Columns = field(default_factory=Columns)
     top: int | None = None  # scores told of each text; None: of all classes
     max_length: int | None = None  # tokens; None: what the folder says
+    engine: str = "auto"
     precision: str = "auto"
     device: str = "auto"
     threads: int | None = None
@@ -66,6 +67,7 @@ def answers(
     """
     loaded = load(
         model,
+        engine=options.engine,
         device=options.device,
         precision=options.precision,
         threads=options.threads,

@@ -1,0 +1,34 @@
+"""OpenVINO, imported without what it would bring along.
+
+Its package loads a converter of other formats, and with it a telemetry client, whether or not they
+are wanted. It is written to do without them: so they are kept out, which also halves its start.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from potstill.errors import MissingExtraError
+
+_KEPT_OUT = ("openvino.tools.ovc", "openvino_telemetry")
+
+
+def openvino(needed_for: str) -> Any:
+    """Return the module `openvino`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
+    kept_out = [name for name in _KEPT_OUT if name not in sys.modules]
+    sys.modules |= dict.fromkeys(kept_out)  # type: ignore[arg-type] # None: "there is no such"
+    try:
+        import openvino as found
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("openvino", extra="cpu", needed_for=needed_for) from error
+    finally:
+        for name in kept_out:
+            del sys.modules[name]
+    return found
