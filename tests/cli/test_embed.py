@@ -44,6 +44,7 @@ def test_the_file_holds_the_vectors_of_the_library(
         "dimensions": 32,
         "form": "float32",
         "truncated": 0,
+        "engine": "openvino",
         "precision": "fp32",
     }
     lines = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()

@@ -20,7 +20,7 @@ Threads = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Engine = Annotated[str, typer.Option(help="auto, openvino (CPU) or torch.")]
+Engine = Annotated[str, typer.Option(help="auto, openvino or onnx (CPU), torch.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 on CUDA.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be absent or empty.")]
 Train = Annotated[

@@ -27,6 +27,7 @@ Answer = dict[str, Any]
 _MODULES: Mapping[str, tuple[str, ...]] = {
     "torch": ("potstill.runtime.torch_engine",),
     "openvino": ("potstill.runtime.openvino_engine",),
+    "onnx": ("potstill.runtime.onnx_engine", "onnxruntime", "onnx"),
 }
 _WAKING_CALLS = 2  # untimed, at the start of a round: caches are refilled, others' threads rest
 

@@ -1,14 +1,14 @@
 """The engines by name; the libraries of one are imported only when it is chosen.
 
-"auto" takes CUDA where there is one, through torch, and else the first of OpenVINO and torch that
-is installed. Nothing is measured here.
+"auto" takes CUDA where there is one, through torch, and else the first of OpenVINO, ONNX Runtime
+and torch that is installed. Nothing is measured here.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from potstill.bundle.folder import ModelFolder
@@ -17,6 +17,9 @@ from potstill.runtime.engine import Engine
 from potstill.runtime.openvino_library import openvino
 
 _CARD = Path("/proc/driver/nvidia")
+_LIBRARIES: Mapping[str, tuple[str, ...]] = {  # where they are called otherwise than the engine
+    "onnx": ("onnxruntime", "onnx"),
+}
 
 
 def build_engine(
@@ -43,18 +46,20 @@ def build_engine(
 def chosen_engine(device: str, precision: str) -> str:
     """Return the engine for a device; fp16 and cards are torch's."""
     is_torchs = device not in ("auto", "cpu") or precision == "fp16"
-    if is_torchs or not _is_installed("openvino") or (device == "auto" and _has_card()):
+    if is_torchs or (device == "auto" and _has_card()):
         return "torch"
-    return "openvino"
+    return next((name for name in ENGINES if is_engine_installed(name)), "torch")
 
 
 def is_engine_installed(engine: str) -> bool:
     """Tell whether the libraries of an engine are there."""
-    return engine in ENGINES and _is_installed(engine)  # each is named like its library
+    return all(_is_installed(name) for name in _LIBRARIES.get(engine, (engine,)))
 
 
 def _is_installed(package: str) -> bool:
-    return package in sys.modules or importlib.util.find_spec(package) is not None
+    if package in sys.modules:
+        return sys.modules[package] is not None  # None: somebody has shut it out
+    return importlib.util.find_spec(package) is not None
 
 
 def _has_card() -> bool:
@@ -73,6 +78,12 @@ def _openvino(folder: ModelFolder, device: str, precision: str, threads: int | N
     return load_openvino_engine(folder, device=device, precision=precision, threads=threads)
 
 
+def _onnx(folder: ModelFolder, device: str, precision: str, threads: int | None) -> Engine:
+    from potstill.runtime.onnx_engine import load_onnx_engine
+
+    return load_onnx_engine(folder, device=device, precision=precision, threads=threads)
+
+
 def _torch(folder: ModelFolder, device: str, precision: str, threads: int | None) -> Engine:
     try:
         import torch  # noqa: F401 - only to tell its absence apart from faults of our own
@@ -85,5 +96,6 @@ def _torch(folder: ModelFolder, device: str, precision: str, threads: int | None
 
 ENGINES: dict[str, Callable[[ModelFolder, str, str, int | None], Engine]] = {
     "openvino": _openvino,
+    "onnx": _onnx,
     "torch": _torch,
 }

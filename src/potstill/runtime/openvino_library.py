@@ -20,8 +20,9 @@ def openvino(needed_for: str) -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    if "openvino" in sys.modules:
-        return sys.modules["openvino"]
+    loaded = sys.modules.get("openvino")
+    if loaded is not None:
+        return loaded
     kept_out = [name for name in _KEPT_OUT if name not in sys.modules]
     sys.modules |= dict.fromkeys(kept_out)  # type: ignore[arg-type] # None: "there is no such"
     try:

@@ -114,7 +114,7 @@ def test_a_frame_is_refused_since_it_would_give_the_names_of_its_columns(
 def test_unknown_engines_and_outputs_name_the_known_ones(
     classifier: potstill.Model, tmp_path: Path
 ) -> None:
-    with pytest.raises(RecipeError, match="allowed: auto, openvino, torch"):
+    with pytest.raises(RecipeError, match="allowed: auto, openvino, onnx, torch"):
         potstill.load(classifier.folder.path, engine="steam")
     with pytest.raises(RecipeError, match=r"no output 'state\.9'.*logits, vectors, state\.0"):
         classifier.engine.run(classifier.encode(TEXTS).batch, ["state.9"])

@@ -67,7 +67,8 @@ def test_int8_is_off_by_half_a_step_at_most(vectors: NDArray[np.float32]) -> Non
     ranges = int8_ranges(vectors)
     found = from_int8(to_int8(vectors, ranges), ranges)
     step_D = (vectors.max(axis=0).astype(np.float64) - vectors.min(axis=0)) / 255
-    rounding = 1e-6 * np.abs(vectors).max()
+    # Engines have the processor flush numbers below `tiny`, and one may have run here before.
+    rounding = 1e-6 * np.abs(vectors).max() + np.finfo(np.float32).tiny
     assert (np.abs(found - vectors) <= 0.5 * step_D + rounding).all()
 
 

@@ -1,4 +1,4 @@
-"""The OpenVINO engine gives what the torch engine gives, on every family and head."""
+"""Engines without torch give what the torch engine gives, on every family and head."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import pytest
 
 from potstill.bundle.folder import ModelFolder, open_folder
 from potstill.errors import DataError, MissingExtraError, RecipeError
-from potstill.runtime.engines import build_engine
+from potstill.runtime.engines import build_engine, chosen_engine
 from potstill.runtime.packed_rows import RowSize
 from tests.folders import write_tiny_model
 from tests.tiny import random_batch
 
 pytest.importorskip("openvino", reason="pip install 'potstill[cpu]'")
+pytest.importorskip("onnxruntime", reason="pip install 'potstill[onnx]'")
 
+NAMES = ["openvino", "onnx"]
 LENGTHS = [5, 1, 12, 7, 30, 3, 38, 9, 2]
 FAMILIES = ["bert", "distilbert", "roberta"]
 HEADS = {
@@ -40,17 +42,16 @@ def folder_of(place: Path, family: str = "bert", head: str = "classification") -
     return open_folder(write_tiny_model(place / "m", kind, task=task, family=family, **settings))
 
 
-def engines(folder: ModelFolder, precision: str = "fp32"):
-    return [
-        build_engine(folder, engine=name, precision=precision, threads=1)
-        for name in ("openvino", "torch")
-    ]
+def fp32(folder: ModelFolder, engine: str, threads: int = 1):
+    return build_engine(folder, engine=engine, precision="fp32", threads=threads)
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("head", HEADS)
-def test_all_outputs_are_those_of_torch(tmp_path: Path, family: str, head: str) -> None:
-    ours, reference = engines(folder_of(tmp_path, family, head))
+def test_all_outputs_are_those_of_torch(tmp_path: Path, family: str, head: str, name: str) -> None:
+    folder = folder_of(tmp_path, family, head)
+    ours, reference = fp32(folder, name), fp32(folder, "torch")
     batch = random_batch(LENGTHS, token_types=family == "bert")
     names = ["vectors", "state.0", "state.1", "state.2", *(["logits"] if head != "none" else [])]
     together = ours.run(batch, names)
@@ -62,9 +63,10 @@ def test_all_outputs_are_those_of_torch(tmp_path: Path, family: str, head: str) 
         np.testing.assert_allclose(alone, expected[name], atol=TOLERANCE, err_msg=name)
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("head", ["classification", "mean", "token-classification"])
-def test_packed_is_padded_is_one_by_one(tmp_path: Path, head: str) -> None:
-    engine, _ = engines(folder_of(tmp_path, head=head))
+def test_packed_is_padded_is_one_by_one(tmp_path: Path, head: str, name: str) -> None:
+    engine = fp32(folder_of(tmp_path, head=head), name)
     batch = random_batch(LENGTHS)
     alone = [engine.run(batch.take([text]))["logits"] for text in range(len(batch))]
     for size in (RowSize(), RowSize(row_tokens=1, request_tokens=64), RowSize(40, 80)):
@@ -73,17 +75,19 @@ def test_packed_is_padded_is_one_by_one(tmp_path: Path, head: str) -> None:
         np.testing.assert_allclose(found, np.concatenate(alone), atol=TOLERANCE)
 
 
-def test_many_requests_come_back_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_many_requests_come_back_in_order(tmp_path: Path, name: str) -> None:
     folder = folder_of(tmp_path)
-    engine = build_engine(folder, engine="openvino", precision="fp32", threads=2)
+    engine = fp32(folder, name, threads=2)
     engine.size = RowSize(row_tokens=16, request_tokens=16)
     batch = random_batch([1 + number % 16 for number in range(200)])
-    expected = build_engine(folder, engine="torch", precision="fp32", threads=1).run(batch)
+    expected = fp32(folder, "torch").run(batch)
     np.testing.assert_allclose(engine.run(batch)["logits"], expected["logits"], atol=TOLERANCE)
 
 
 def test_a_number_is_not_rounded_to_bf16(tmp_path: Path) -> None:
-    ours, _ = engines(folder_of(tmp_path, head="number"), "bf16")
+    folder = folder_of(tmp_path, head="number")
+    ours = build_engine(folder, engine="openvino", precision="bf16", threads=1)
     weight, bias = ours._last_layer
     ours._last_layer = weight, bias + np.float32(1000.1)
     found = ours.run(random_batch([4]))["logits"] - np.float32(1000.1)
@@ -91,13 +95,15 @@ def test_a_number_is_not_rounded_to_bf16(tmp_path: Path) -> None:
     assert abs(float(found[0, 0]) - float(ours.run(random_batch([4]))["logits"][0, 0])) < 1e-3
 
 
-def test_no_text_gives_empty_outputs(tmp_path: Path) -> None:
-    engine, _ = engines(folder_of(tmp_path))
+@pytest.mark.parametrize("name", NAMES)
+def test_no_text_gives_empty_outputs(tmp_path: Path, name: str) -> None:
+    engine = fp32(folder_of(tmp_path), name)
     assert engine.run(random_batch([]), ["logits"])["logits"].shape == (0, 3)
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    engine, _ = engines(folder_of(tmp_path))
+@pytest.mark.parametrize("name", NAMES)
+def test_what_does_not_fit_is_refused(tmp_path: Path, name: str) -> None:
+    engine = fp32(folder_of(tmp_path), name)
     with pytest.raises(DataError, match="a text has 41 tokens"):
         engine.run(random_batch([41]))
     with pytest.raises(DataError, match=r"token id \d+ is not in the model's vocabulary"):
@@ -108,24 +114,47 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 def test_a_device_or_precision_that_is_not_there_is_told(tmp_path: Path, monkeypatch) -> None:
     folder = folder_of(tmp_path)
-    with pytest.raises(RecipeError, match="device is 'cuda'"):
-        build_engine(folder, engine="openvino", device="cuda")
+    for name in NAMES:
+        with pytest.raises(RecipeError, match=f"device is 'cuda'.*with the {name} engine"):
+            build_engine(folder, engine=name, device="cuda")
+    with pytest.raises(RecipeError, match="precision is 'bf16' on cpu; allowed: auto, fp32"):
+        build_engine(folder, engine="onnx", precision="bf16")
     monkeypatch.setattr("potstill.runtime.openvino_engine.cpu_has_bf16", lambda: False)
-    with pytest.raises(RecipeError, match="precision is 'bf16'; allowed: auto, fp32"):
+    with pytest.raises(RecipeError, match="precision is 'bf16' on cpu; allowed: auto, fp32"):
         build_engine(folder, engine="openvino", precision="bf16")
     assert build_engine(folder, engine="openvino").precision == "fp32"
 
 
-def test_without_the_library_the_install_line_is_told_and_auto_takes_torch(
-    tmp_path: Path, monkeypatch
+@pytest.mark.parametrize(
+    ("installed", "chosen"),
+    [
+        ({"openvino", "onnx", "onnxruntime", "torch"}, "openvino"),
+        ({"onnx", "onnxruntime", "torch"}, "onnx"),
+        ({"onnxruntime", "torch"}, "torch"),
+        (set(), "torch"),
+    ],
+)
+def test_auto_takes_the_first_that_is_installed(
+    installed: set[str], chosen: str, monkeypatch
+) -> None:
+    monkeypatch.setattr("potstill.runtime.engines._is_installed", installed.__contains__)
+    assert chosen_engine("auto", "auto") == chosen
+    assert chosen_engine("cpu", "fp16") == "torch"
+    assert chosen_engine("mps", "auto") == "torch"
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "extra"),
+    [("openvino", "openvino", "cpu"), ("onnxruntime", "onnx", "onnx"), ("onnx", "onnx", "onnx")],
+)
+def test_without_the_library_the_install_line_is_told(
+    tmp_path: Path, monkeypatch, package: str, name: str, extra: str
 ) -> None:
     folder = folder_of(tmp_path)
-    monkeypatch.setattr("potstill.runtime.engines._is_installed", lambda name: name == "torch")
-    assert build_engine(folder).name == "torch"
-    monkeypatch.delitem(sys.modules, "openvino", raising=False)
-    monkeypatch.setattr("sys.meta_path", [Without("openvino"), *sys.meta_path])
-    with pytest.raises(MissingExtraError, match=r"pip install 'potstill\[cpu\]'"):
-        build_engine(folder, engine="openvino")
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.setattr("sys.meta_path", [Without(package), *sys.meta_path])
+    with pytest.raises(MissingExtraError, match=rf"pip install 'potstill\[{extra}\]'"):
+        build_engine(folder, engine=name)
 
 
 class Without:
@@ -139,18 +168,19 @@ class Without:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def test_neither_torch_nor_telemetry_is_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_neither_torch_nor_telemetry_is_loaded(tmp_path: Path, name: str) -> None:
     folder = folder_of(tmp_path)
     program = (
         "import sys, json, potstill\n"
-        f"model = potstill.load({str(folder.path)!r})\n"
+        f"model = potstill.load({str(folder.path)!r}, engine={name!r})\n"
         "model.predict(['a good film'])\n"
         "print(json.dumps([model.engine.name, sorted(sys.modules)]))"
     )
     told = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    name, modules = json.loads(told.stdout)
-    assert name == "openvino"
+    used, modules = json.loads(told.stdout)
+    assert used == name
     assert "torch" not in modules
     assert not [module for module in modules if "telemetry" in module]

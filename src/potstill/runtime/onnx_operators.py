@@ -1,0 +1,194 @@
+"""The graph of `graph.py` in ONNX's operators.
+
+Source: the operators' definitions at opset 20, onnx.ai.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.architectures.config import EncoderConfig
+from potstill.architectures.heads import HeadSpec
+from potstill.errors import MissingExtraError
+from potstill.runtime.graph import HIDDEN, GraphInputs, GraphWriter, Weights, input_names
+
+OPSET = 20  # the first with Gelu
+IR_VERSION = 10  # of the file format; what onnxruntime 1.18 and later read
+
+_FORMS: Mapping[str, str] = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+
+
+def onnx_model(
+    config: EncoderConfig, head: HeadSpec, weights: Weights, outputs: Sequence[str]
+) -> Any:
+    """Return an `onnx.ModelProto` that gives these outputs; see `openvino_model`.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    names = input_names(config)
+    operators = OnnxOperators()
+    writer = GraphWriter(config, head, weights, GraphInputs.of(names), operators)
+    return operators.model(names, writer.outputs(outputs))
+
+
+class OnnxOperators:
+    """See `graph.Operators`; a node is the name of its output."""
+
+    def __init__(self) -> None:
+        """Begin an empty graph.
+
+        Raises:
+            MissingExtraError: onnx is not installed.
+        """
+        self._onnx = onnx_library()
+        self._nodes: list[Any] = []
+        self._constants: dict[str, Any] = {}
+
+    def model(self, parameters: Sequence[str], outputs: Mapping[str, str]) -> Any:
+        """Return the finished model."""
+        helper, kinds = self._onnx.helper, self._onnx.TensorProto
+        for name, node in outputs.items():
+            self._nodes.append(helper.make_node("Identity", [node], [name]))
+        graph = helper.make_graph(
+            self._nodes,
+            "potstill",
+            [helper.make_tensor_value_info(name, kinds.INT32, [None, None]) for name in parameters],
+            [helper.make_tensor_value_info(name, kinds.FLOAT, [None] * 3) for name in outputs],
+            list(self._constants.values()),
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="potstill"
+        )
+
+    def constant(self, array: NDArray[Any], name: str) -> str:
+        """Return an array that stands in the graph; of one name there is one."""
+        if name not in self._constants:
+            tensor = self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
+            self._constants[name] = tensor
+        return name
+
+    def rows(self, table: str, numbers_RT: str) -> str:
+        """Return rows of a table."""
+        return self._made("Gather", table, numbers_RT, axis=0)
+
+    def add(self, left: str, right: str) -> str:
+        """Return the sum."""
+        return self._made("Add", left, right)
+
+    def divided(self, left: str, right: str) -> str:
+        """Return the quotient."""
+        return self._made("Div", left, right)
+
+    def times(self, node: str, factor: float) -> str:
+        """Return a node times a number."""
+        return self._made("Mul", node, self._number(np.float32(factor)))
+
+    def product(self, left: str, right: str, *, is_turned: bool = False, name: str = "") -> str:
+        """Return left times right; a weight is turned here, once."""
+        if is_turned and right in self._constants:
+            right = self._turned(right)
+        elif is_turned:
+            right = self._made("Transpose", right, perm=[0, 1, 3, 2])
+        return self._made("MatMul", left, right, name=name)
+
+    def softmax(self, node: str) -> str:
+        """Return shares over the last axis."""
+        return self._made("Softmax", node, axis=-1)
+
+    def norm(self, node: str, scale: str, shift: str, epsilon: float) -> str:
+        """Return mean 0 and deviation 1, scaled and shifted."""
+        return self._made("LayerNormalization", node, scale, shift, axis=-1, epsilon=epsilon)
+
+    def activated(self, node: str, name: str) -> str:
+        """Return an activation."""
+        if name in _FORMS:
+            return self._made("Gelu", node, approximate=_FORMS[name])
+        return self._made("Relu" if name == "relu" else "Tanh", node)
+
+    def split(self, node_RQD: str, heads: int, width: int) -> str:
+        """Split into heads."""
+        split = self._made("Reshape", node_RQD, self._numbers([0, 0, heads, width]))
+        return self._made("Transpose", split, perm=[0, 2, 1, 3])
+
+    def joined(self, node_RHQK: str) -> str:
+        """Join heads."""
+        turned = self._made("Transpose", node_RHQK, perm=[0, 2, 1, 3])
+        return self._made("Reshape", turned, self._numbers([0, 0, -1]))
+
+    def is_equal(self, queries_RQ: str, keys_RT: str) -> str:
+        """Tell where both numbers are the same."""
+        queries_RQ1 = self._made("Unsqueeze", queries_RQ, self._numbers([2]))
+        keys_R1T = self._made("Unsqueeze", keys_RT, self._numbers([1]))
+        return self._made("Equal", queries_RQ1, keys_R1T)
+
+    def bias(self, sees_RQT: str) -> str:
+        """Return what is added to scores."""
+        seen, hidden = self._number(np.float32(0.0)), self._number(HIDDEN)
+        return self._made(
+            "Unsqueeze", self._made("Where", sees_RQT, seen, hidden), self._numbers([1])
+        )
+
+    def as_numbers(self, is_true: str) -> str:
+        """Return 1.0 and 0.0."""
+        return self._made("Cast", is_true, to=self._onnx.TensorProto.FLOAT)
+
+    def total(self, node: str) -> str:
+        """Return the sum over the last axis."""
+        return self._made("ReduceSum", node, self._numbers([-1]), keepdims=1)
+
+    def picked(self, numbers_RT: str, slots_RF: str) -> str:
+        """Return the numbers at some slots of each row."""
+        return self._made("GatherElements", numbers_RT, slots_RF, axis=1)
+
+    def at_slots(self, node_RTD: str, slots_RF: str) -> str:
+        """Return the states at some slots of each row."""
+        slots = self._made("Cast", slots_RF, to=self._onnx.TensorProto.INT64)
+        slots_RF1 = self._made("Unsqueeze", slots, self._numbers([2]))
+        return self._made("GatherND", node_RTD, slots_RF1, batch_dims=1)
+
+    def of_length_1(self, node: str) -> str:
+        """Return vectors of length 1."""
+        length = self._made("ReduceL2", node, self._numbers([-1]), keepdims=1)
+        least = self._number(np.float32(1e-12))
+        return self.divided(node, self._made("Max", length, least))
+
+    def _made(self, kind: str, *inputs: str, name: str = "", **settings: Any) -> str:
+        output = f"{name or kind.lower()}.{len(self._nodes)}"
+        node = self._onnx.helper.make_node(kind, list(inputs), [output], name=output, **settings)
+        self._nodes.append(node)
+        return output
+
+    def _turned(self, name: str) -> str:
+        """Return a weight with its axes exchanged; what nothing reads any more is dropped."""
+        turned = f"{name}.turned"
+        if turned not in self._constants:
+            array = self._onnx.numpy_helper.to_array(self._constants[name])
+            self.constant(array.T, turned)
+            if not any(name in node.input for node in self._nodes):
+                del self._constants[name]
+        return turned
+
+    def _number(self, value: np.float32) -> str:
+        return self.constant(np.asarray(value), f"number {value}")
+
+    def _numbers(self, values: Sequence[int]) -> str:
+        return self.constant(np.array(values, dtype=np.int64), f"numbers {list(values)}")
+
+
+def onnx_library() -> Any:
+    """Return the module `onnx`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("onnx", extra="onnx", needed_for="writing ONNX") from error
+    return onnx
