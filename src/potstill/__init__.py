@@ -14,7 +14,16 @@ from potstill.version import __version__
 if TYPE_CHECKING:
     from potstill.report import Report
     from potstill.runtime.model import Model, load
-    from potstill.verbs import compare, distill, evaluate, finetune, forecast, info, shrink
+    from potstill.verbs import (
+        compare,
+        distill,
+        evaluate,
+        finetune,
+        forecast,
+        info,
+        quantize,
+        shrink,
+    )
 
 _HOMES = {
     "Model": "potstill.runtime.model",
@@ -26,6 +35,7 @@ _HOMES = {
     "forecast": "potstill.verbs",
     "info": "potstill.verbs",
     "load": "potstill.runtime.model",
+    "quantize": "potstill.verbs",
     "shrink": "potstill.verbs",
 }
 
@@ -41,6 +51,7 @@ __all__ = [
     "forecast",
     "info",
     "load",
+    "quantize",
     "shrink",
 ]
 

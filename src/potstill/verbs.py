@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from potstill.errors import InputError, RecipeError
 from potstill.recipe import with_settings
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from potstill.workflows.evaluate import EvaluatedModel
     from potstill.workflows.forecast import Forecast
     from potstill.workflows.passages import CorpusSources
+
+Asked = TypeVar("Asked")
 
 _COLUMNS = {f"{name}_column": name for name in ("text", "text_pair", "label", "tokens", "tags")}
 
@@ -54,21 +56,16 @@ def compare(
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
-    from potstill.data.columns import Columns
     from potstill.workflows.compare import CompareOptions
     from potstill.workflows.compare import compare as run_compare
 
-    columns = {ours: options.pop(name) for name, ours in _COLUMNS.items() if name in options}
-    known = {field.name for field in fields(CompareOptions)} - {"columns"}
-    for name in options.keys() - known:
-        raise RecipeError(f"there is no option {name!r}", allowed=", ".join(sorted(known)))
-    asked = CompareOptions(
+    asked = _asked(
+        CompareOptions,
+        options,
         baseline=None if baseline is None else str(baseline),
         test=test,
         html=None if html is None else Path(html),
         flips=None if flips is None else Path(flips),
-        columns=Columns(**columns),
-        **options,
     )
     return run_compare(models, asked)
 
@@ -85,15 +82,39 @@ def evaluate(model: str | Path, test: Any, **options: Any) -> EvaluatedModel:
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
-    from potstill.data.columns import Columns
     from potstill.workflows.evaluate import EvaluateOptions
     from potstill.workflows.evaluate import evaluate as run_evaluate
 
+    return run_evaluate(model, test, _asked(EvaluateOptions, options))
+
+
+def quantize(model: str | Path, out: str | Path, **options: Any) -> Report:
+    """Write a bundle whose numbers are smaller, behind a gate where `dev` and `floor` are given.
+
+    Args:
+        model: a model folder with weights, or "hub:NAME".
+        out: an absent or empty folder.
+        **options: fields of `QuantizeOptions` (precision, calibration, dev, floor, test, …), and
+            `text_column`, `label_column` and their like. Rows as in `evaluate`.
+
+    Raises:
+        PotstillError: in one line, see `potstill.errors`.
+    """
+    from potstill.workflows.quantize import QuantizeOptions
+    from potstill.workflows.quantize import quantize as run_quantize
+
+    return run_quantize(model, Path(out), _asked(QuantizeOptions, options))
+
+
+def _asked(kind: Callable[..., Asked], options: dict[str, Any], **named: Any) -> Asked:
+    """Return options as the workflow's object; columns are named one by one."""
+    from potstill.data.columns import Columns
+
     columns = {ours: options.pop(name) for name, ours in _COLUMNS.items() if name in options}
-    known = {field.name for field in fields(EvaluateOptions)} - {"columns"}
+    known = {field.name for field in fields(kind)} - {"columns", *named}  # type: ignore[arg-type]
     for name in options.keys() - known:
         raise RecipeError(f"there is no option {name!r}", allowed=", ".join(sorted(known)))
-    return run_evaluate(model, test, EvaluateOptions(columns=Columns(**columns), **options))
+    return kind(columns=Columns(**columns), **named, **options)
 
 
 def finetune(  # noqa: PLR0913 - the choices of one run, all by name

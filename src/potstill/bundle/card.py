@@ -21,7 +21,9 @@ _PIPELINE_TAGS = {
 }
 
 
-def model_card(config: EncoderConfig, head: HeadSpec, manifest: Manifest) -> str:
+def model_card(
+    config: EncoderConfig, head: HeadSpec, manifest: Manifest, *, has_weights: bool = True
+) -> str:
     """Return the card as Markdown with the hub's header."""
     task = manifest.task or "bare encoder"
     header = ["---", "tags: [potstill]"]
@@ -46,7 +48,7 @@ def model_card(config: EncoderConfig, head: HeadSpec, manifest: Manifest) -> str
         "\n".join(header),
         "# A potstill model",
         "| | |\n|---|---|\n" + "\n".join(facts),
-        "## Load it\n\n" + _how_to_load(config, head),
+        "## Load it\n\n" + _how_to_load(config, head, has_weights=has_weights),
         *_notes("Lineage", manifest.lineage),
         *_notes("Measurements", manifest.measurements),
     ]
@@ -59,8 +61,13 @@ def _how_longer_ones_are_read(manifest: Manifest) -> str:
     return f"read in windows that share {manifest.overlap} tokens"
 
 
-def _how_to_load(config: EncoderConfig, head: HeadSpec) -> str:
+def _how_to_load(config: EncoderConfig, head: HeadSpec, *, has_weights: bool) -> str:
     ours = '```python\nimport potstill\n\nmodel = potstill.load("this/folder")\n```'
+    if not has_weights:
+        return ours + (
+            "\n\nThe folder holds a quantized graph for OpenVINO (`pip install 'potstill[cpu]'`) "
+            "and no weights: transformers finds its config and tokenizer alone."
+        )
     if head.is_mean_classifier:
         return ours + (
             "\n\nThe classifier reads the mean of all positions, a form that transformers does not "

@@ -16,8 +16,9 @@ from potstill.architectures.heads import HeadSpec, head_from_hf, head_of_kind
 from potstill.architectures.reading import ReadingPlan, guess_head, plan_reading
 from potstill.bundle.json_files import read_json_object
 from potstill.bundle.manifest import Manifest, read_manifest, verify_files
+from potstill.bundle.runtime_files import runtime_files
 from potstill.bundle.sentence_transformers import VectorRecipe, read_vector_recipe
-from potstill.bundle.weights import WeightFiles, find_weights
+from potstill.bundle.weights import WeightFiles, find_weights, has_weights
 from potstill.errors import ModelError
 from potstill.text.tokenizer import Tokenizer
 from potstill.text.tokenizer_files import load_tokenizer
@@ -80,6 +81,18 @@ class ModelFolder:
         ]
         return min([self.config.max_length, *(value for value in told if value)])
 
+    @property
+    def has_weights(self) -> bool:
+        """Tell whether there are weights, or only graphs for engines in their place."""
+        return bool(self.weights.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return what the model needs on disk to answer: its weights, or the graphs instead."""
+        if self.has_weights:
+            return self.weights.size_bytes
+        return sum((self.path / name).stat().st_size for name in runtime_files(self.path))
+
     def warnings(self) -> list[str]:
         """Return what a user should know about the weights and vectors, a line each."""
         unheeded = self.vectors.unheeded if self.vectors else ()
@@ -98,6 +111,13 @@ class ModelFolder:
         Raises:
             ModelError: everything that is missing or misshapen, told together.
         """
+        if not self.has_weights:
+            raise ModelError(
+                f"this bundle holds no weights, only {', '.join(runtime_files(self.path))}",
+                where=str(self.path),
+                allowed="answering in the precision that it holds",
+                cure="use the model that it was made of, or quantize with --keep-source",
+            )
         self._require_fitting(self.plan, self.head)
 
     def plan_with(self, head: HeadSpec) -> ReadingPlan:
@@ -160,8 +180,8 @@ def open_folder(path: Path, *, verify: bool = True) -> ModelFolder:
         raise ModelError(what, where=str(path), cure="a model on the hub is written hub:NAME")
     hf_config = _read_config(path)
     config = config_from_hf(hf_config, where=str(path / "config.json"))
-    weights = find_weights(path)
     manifest = read_manifest(path)
+    weights = _weights_of(path, manifest)
     if manifest is not None and verify:
         verify_files(path, manifest)
     head = _head_of(path, hf_config, config, weights, manifest)
@@ -176,10 +196,16 @@ def open_folder(path: Path, *, verify: bool = True) -> ModelFolder:
         weights=weights,
         vectors=vectors,
         vector_map=find_weights(path / vectors.dense_folder)
-        if vectors is not None and vectors.width
+        if vectors is not None and vectors.width and weights.files
         else None,
         manifest=manifest,
     )
+
+
+def _weights_of(path: Path, manifest: Manifest | None) -> WeightFiles:
+    """Return the weights; none of a bundle that holds graphs in their place."""
+    is_for_engines = manifest is not None and bool(manifest.engine) and not has_weights(path)
+    return WeightFiles((), {}, 0) if is_for_engines else find_weights(path)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

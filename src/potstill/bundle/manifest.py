@@ -29,6 +29,8 @@ _IDENTITY_NAMES = {
     "merges.txt",
 }
 
+_RUNTIME_FOLDERS = ("openvino/", "onnx/")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -45,6 +47,7 @@ class Manifest:
     settings: Mapping[str, Any] = field(default_factory=dict)  # what else the task is asked
     lineage: Mapping[str, Any] = field(default_factory=dict)  # from which model and recipe
     measurements: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)  # the choice, and what was tried for it
     files: Mapping[str, str] = field(default_factory=dict)  # name -> sha256
 
 
@@ -61,6 +64,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "settings": (dict,),
     "lineage": (dict,),
     "measurements": (dict,),
+    "engine": (dict,),
     "files": (dict,),
 }
 
@@ -131,11 +135,16 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return "sha256:…" over the sorted names and hashes of config, weights and tokenizer."""
+    """Return "sha256:…" over the sorted names and hashes of config, weights and tokenizer.
+
+    In a bundle without weights the files of its engines stand for them.
+    """
+    names = list(_files_of(folder))
+    has_weights = any(is_identity_file(name) and ".safetensors" in name for name in names)
     lines = (
         f"{name} {sha256_of_file(folder / name)}\n"
-        for name in _files_of(folder)
-        if is_identity_file(name)
+        for name in names
+        if is_identity_file(name) or (is_runtime_file(name) and not has_weights)
     )
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -147,6 +156,11 @@ def is_identity_file(name: str) -> bool:
         or ("/" not in name and name.endswith((".safetensors", ".safetensors.index.json")))
         or name.endswith(("_Pooling/config.json", "_Dense/config.json", "_Dense/model.safetensors"))
     )
+
+
+def is_runtime_file(name: str) -> bool:
+    """Tell whether a file (path inside the folder) is one that only an engine reads."""
+    return name.startswith(_RUNTIME_FOLDERS)
 
 
 def _files_of(folder: Path) -> Iterable[str]:

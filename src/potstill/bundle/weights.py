@@ -35,7 +35,9 @@ __all__ = [
     "TensorEntry",
     "WeightFiles",
     "find_weights",
+    "has_weights",
     "read_tensors",
+    "write_tensor_file",
     "write_weights",
     "read_index",
     "WEIGHTS_FILE",
@@ -72,6 +74,11 @@ def find_weights(folder: Path) -> WeightFiles:
     if os.path.lexists(index):
         return _read_shards(index)
     raise no_safetensors(folder)
+
+
+def has_weights(folder: Path) -> bool:
+    """Tell whether a folder holds weights, sound or not."""
+    return any(os.path.lexists(folder / name) for name in (WEIGHTS_FILE, INDEX_FILE))
 
 
 def read_tensors(
@@ -140,6 +147,22 @@ def write_weights(
         _remove_other_weights(folder, keep=files)
         flush_folder(folder)
     return find_weights(folder)
+
+
+def write_tensor_file(file: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write one safetensors file, whole or not at all, for what is no model by itself.
+
+    Raises:
+        StorageError: the disk is full.
+        OutputError: the folder cannot be written.
+    """
+    with told_in_one_line(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_part(_part(file), dict(tensors), _WRITTEN_BY_TORCH)
+            _part(file).replace(file)
+        finally:
+            _part(file).unlink(missing_ok=True)
 
 
 def read_index(index: Path) -> dict[str, str]:

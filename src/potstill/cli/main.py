@@ -21,6 +21,7 @@ from potstill.cli import (
     forecast_verb,
     info_verb,
     predict_verb,
+    quantize_verb,
     shrink_verb,
     suite_verb,
 )
@@ -42,6 +43,9 @@ app.command("compare", help="Measure models side by side.")(compare_verb.compare
 app.command("distill", help="Make a small model of a tuned teacher.")(distill_verb.distill)
 app.command("forecast", help="Measure what a training on a corpus will cost.")(
     forecast_verb.forecast
+)
+app.command("quantize", help="Make a model's numbers smaller, behind a gate.")(
+    quantize_verb.quantize
 )
 app.command("shrink", help="Tune, distil, compare and write, in one command.")(shrink_verb.shrink)
 app.command("suite", help="Measure retention over tasks and seeds.")(suite_verb.suite)

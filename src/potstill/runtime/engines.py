@@ -37,10 +37,17 @@ def build_engine(
         MissingExtraError: its libraries are not installed.
     """
     if engine == "auto":
-        engine = chosen_engine(device, precision)
+        engine = _engine_of(folder) or chosen_engine(device, precision)
     if engine not in ENGINES:
         raise RecipeError(f"there is no engine {engine!r}", allowed=", ".join(["auto", *ENGINES]))
     return ENGINES[engine](folder, device, precision, threads)
+
+
+def _engine_of(folder: ModelFolder) -> str | None:
+    """Return the engine of a bundle that holds graphs and no weights."""
+    if folder.has_weights or folder.manifest is None:
+        return None
+    return str(folder.manifest.engine["name"])
 
 
 def chosen_engine(device: str, precision: str) -> str:

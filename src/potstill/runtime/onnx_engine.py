@@ -9,7 +9,7 @@ from potstill.errors import MissingExtraError, RecipeError
 from potstill.hardware import chosen_threads
 from potstill.runtime.onnx_operators import onnx_model
 from potstill.runtime.openvino_engine import require_cpu
-from potstill.runtime.packed_engine import PackedEngine, Take, told
+from potstill.runtime.packed_engine import PackedEngine, Take, graph_inputs, told
 from potstill.runtime.packed_rows import PackedRows
 
 
@@ -25,7 +25,8 @@ class OnnxEngine(PackedEngine):
     def _call(self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take) -> None:
         session = self._session(outputs)
         for rows in requests:
-            found = dict(zip(outputs, session.run(list(outputs), self._inputs(rows)), strict=True))
+            inputs = graph_inputs(rows, self.folder.config)
+            found = dict(zip(outputs, session.run(list(outputs), inputs), strict=True))
             take(rows, found.__getitem__)
 
     def _session(self, outputs: tuple[str, ...]) -> Any:

@@ -1,15 +1,25 @@
-"""The OpenVINO engine: packed rows in bf16 or fp32 on a CPU, without torch."""
+"""The OpenVINO engine: packed rows in fp32, bf16, or what a bundle holds, without torch."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
+from potstill.bundle.runtime_files import (
+    LAST_LAYER,
+    graph_file,
+    stored_precisions,
+    verified_file,
+)
+from potstill.bundle.safetensors_header import read_header
+from potstill.bundle.weights import WeightFiles, read_tensors
 from potstill.errors import RecipeError
-from potstill.hardware import chosen_threads, cpu_has_bf16
+from potstill.hardware import chosen_threads, cpu_flags, cpu_has_bf16
+from potstill.runtime.graph import leaves_last_layer
 from potstill.runtime.openvino_library import openvino
 from potstill.runtime.openvino_operators import openvino_model
-from potstill.runtime.packed_engine import PackedEngine, Take, told
+from potstill.runtime.packed_engine import Floats, PackedEngine, Take, graph_inputs, told
 from potstill.runtime.packed_rows import PackedRows
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -28,11 +38,12 @@ class OpenVinoEngine(PackedEngine):
     def _call(self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take) -> None:
         is_bulk = len(requests) >= _BULK_REQUESTS and self.threads > 1
         queue = self._queue(outputs, streams=self.threads if is_bulk else 1)
+        alone = self._shapes.names[0] if self._is_stored else None  # what a stored graph gives
         queue.set_callback(
-            lambda request, rows: take(rows, lambda name: request.get_tensor(name).data)
+            lambda request, rows: take(rows, lambda name: request.get_tensor(alone or name).data)
         )
         for rows in requests:
-            queue.start_async(self._inputs(rows), rows)
+            queue.start_async(graph_inputs(rows, self.folder.config), rows)
         queue.wait_all()
 
     def _queue(self, outputs: tuple[str, ...], *, streams: int) -> Any:
@@ -41,21 +52,53 @@ class OpenVinoEngine(PackedEngine):
             self._queues[outputs, streams] = self._compiled(outputs, streams)
         return self._queues[outputs, streams]
 
+    @property
+    def _is_stored(self) -> bool:
+        return self.precision not in PRECISIONS
+
     def _compiled(self, outputs: tuple[str, ...], streams: int) -> Any:
         library = openvino("the openvino engine")
-        config, head = self.folder.config, self.folder.answering_head
+        rest = "bf16" if cpu_has_bf16() else "fp32"  # of a quantized graph's other operators
         settings = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+            "INFERENCE_PRECISION_HINT": PRECISIONS.get(self.precision, PRECISIONS[rest]),
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": streams,
             "CPU_DENORMALS_OPTIMIZATION": True,
         }
         try:
-            written = openvino_model(config, head, self._weights(), outputs)
-            compiled = library.Core().compile_model(written, "CPU", settings)
+            graph = self._stored(outputs) if self._is_stored else self._written(outputs)
+            compiled = library.Core().compile_model(graph, "CPU", settings)
         except (RuntimeError, MemoryError) as error:
             raise told(error) from error
         return library.AsyncInferQueue(compiled, streams)
+
+    def _written(self, outputs: tuple[str, ...]) -> Any:
+        config, head = self.folder.config, self.folder.answering_head
+        return openvino_model(config, head, self._weights(), outputs)
+
+    def _stored(self, outputs: tuple[str, ...]) -> Any:
+        """Return the graph that lies in the bundle, its hash checked."""
+        path, manifest = self.folder.path, self.folder.manifest
+        head = self.folder.answering_head
+        given = {self._shapes.names[0], *(["vectors"] if head.kind == "embedding" else [])}
+        if not given.issuperset(outputs):
+            raise RecipeError(
+                f"the {self.precision} graph of this bundle does not give {', '.join(outputs)}",
+                allowed=", ".join(sorted(given)),
+            )
+        name = graph_file(self.precision)
+        verified_file(path, name.replace(".xml", ".bin"), manifest)
+        if leaves_last_layer(head):
+            self._last_layer = _read_last_layer(verified_file(path, LAST_LAYER, manifest))
+        return (
+            openvino("the openvino engine").Core().read_model(verified_file(path, name, manifest))
+        )
+
+
+def _read_last_layer(file: Path) -> tuple[Floats, Floats]:
+    header = read_header(file)
+    found = dict(read_tensors(WeightFiles((file,), header, file.stat().st_size)))
+    return found["weight"], found["bias"]
 
 
 def load_openvino_engine(
@@ -68,7 +111,7 @@ def load_openvino_engine(
         RecipeError: a device or precision that this engine or machine does not have.
     """
     require_cpu(device, "openvino")
-    usable = [name for name in PRECISIONS if name != "bf16" or cpu_has_bf16()]
+    usable = _usable_precisions(folder)
     chosen = usable[-1] if precision == "auto" else precision
     if chosen not in usable:
         raise RecipeError(
@@ -76,6 +119,18 @@ def load_openvino_engine(
             allowed=f"{', '.join(['auto', *usable])} with the openvino engine on this processor",
         )
     return OpenVinoEngine(folder, precision=chosen, threads=threads or chosen_threads())
+
+
+def _usable_precisions(folder: ModelFolder) -> list[str]:
+    """Return what this model and processor can do, what to take unasked last."""
+    choice = folder.manifest.engine if folder.manifest else {}
+    best, stored = choice.get("precision"), stored_precisions(folder.path)
+    if not folder.has_weights:  # the graph may be missing: then its reader says so
+        return [*(name for name in stored if name != best), str(best)]
+    written = [name for name in PRECISIONS if name != "bf16" or cpu_has_bf16()]
+    if best in stored and cpu_flags().issuperset(choice.get("cpu_flags", ())):
+        return [*written, *(name for name in stored if name != best), best]
+    return [*stored, *written]
 
 
 def require_cpu(device: str, engine: str) -> None:

@@ -6,7 +6,9 @@ are wanted. It is written to do without them: so they are kept out, which also h
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from potstill.errors import MissingExtraError
@@ -23,13 +25,21 @@ def openvino(needed_for: str) -> Any:
     loaded = sys.modules.get("openvino")
     if loaded is not None:
         return loaded
+    with without_telemetry():
+        try:
+            import openvino as found
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("openvino", extra="cpu", needed_for=needed_for) from error
+    return found
+
+
+@contextlib.contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Keep the converter and the telemetry client out of what is imported meanwhile."""
     kept_out = [name for name in _KEPT_OUT if name not in sys.modules]
     sys.modules |= dict.fromkeys(kept_out)  # type: ignore[arg-type] # None: "there is no such"
     try:
-        import openvino as found
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("openvino", extra="cpu", needed_for=needed_for) from error
+        yield
     finally:
         for name in kept_out:
             del sys.modules[name]
-    return found

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.architectures.config import EncoderConfig
 from potstill.architectures.fitting import require_fitting
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.named_weights import fp32_weights
@@ -88,19 +89,6 @@ class PackedEngine(ABC):
             self._last_layer = weights["head.output.weight"], weights["head.output.bias"]
         return weights
 
-    def _inputs(self, rows: PackedRows) -> Inputs:
-        config = self.folder.config
-        inputs = {
-            graph.IDS: rows.laid_out(rows.batch.ids),
-            graph.POSITIONS: rows.laid_out(rows.batch.positions() + config.position_offset),
-            graph.TEXTS: rows.text_numbers(),
-            graph.FIRSTS: rows.firsts(),
-        }
-        if graph.has_token_types(config):
-            types = rows.batch.token_types
-            inputs[graph.TOKEN_TYPES] = rows.laid_out(_ALL_OF_TYPE_0 if types is None else types)
-        return inputs
-
     def _empty(self, output: str, batch: RaggedBatch) -> Floats:
         count = len(batch) if self._shapes.is_per_text(output) else batch.total_tokens
         return np.empty((count, self._shapes.width(output)), dtype=np.float32)
@@ -118,6 +106,20 @@ class PackedEngine(ABC):
             weight_CD, bias_C = self._last_layer
             found_BC = found_BC @ weight_CD.T + bias_C
         result[rows.texts] = found_BC
+
+
+def graph_inputs(rows: PackedRows, config: EncoderConfig) -> Inputs:
+    """Return the inputs of a graph for some rows, by name."""
+    inputs = {
+        graph.IDS: rows.laid_out(rows.batch.ids),
+        graph.POSITIONS: rows.laid_out(rows.batch.positions() + config.position_offset),
+        graph.TEXTS: rows.text_numbers(),
+        graph.FIRSTS: rows.firsts(),
+    }
+    if graph.has_token_types(config):
+        types = rows.batch.token_types
+        inputs[graph.TOKEN_TYPES] = rows.laid_out(_ALL_OF_TYPE_0 if types is None else types)
+    return inputs
 
 
 def told(error: Exception) -> Exception:

@@ -10,6 +10,7 @@ from potstill.architectures.heads import hf_class_name
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
+from potstill.bundle.runtime_files import runtime_files
 from potstill.errors import ModelError
 
 
@@ -34,7 +35,7 @@ def describe(name_or_path: str | Path, *, allow_pickle: bool = False) -> dict[st
         "max_length": folder.max_length,
         "parameters": count_parameters(config, folder.head),
         "encoder_parameters": count_parameters(config),
-        "size_bytes": folder.weights.size_bytes,
+        "size_bytes": folder.size_bytes,
         "dtypes": sorted({entry.dtype for entry in folder.weights.entries.values()}),
         "task": folder.task,
         "labels": list(folder.head.labels),
@@ -43,7 +44,8 @@ def describe(name_or_path: str | Path, *, allow_pickle: bool = False) -> dict[st
         "lineage": dict(manifest.lineage) if manifest else {},
         "measurements": dict(manifest.measurements) if manifest else {},
         "weight_files": [file.name for file in folder.weights.files],
-        "runtime_files": _runtime_files(folder.path),
+        "runtime_files": runtime_files(folder.path),
+        "engine": dict(manifest.engine) if manifest else {},
         "ignored_weights": plan.ignored,
         "unknown_weights": plan.unknown,
         "fingerprint": fingerprint(folder.path),
@@ -61,6 +63,13 @@ def _pooling(folder: ModelFolder) -> dict[str, Any] | None:
 
 def _transformers(folder: ModelFolder) -> dict[str, Any]:
     """Tell what plain transformers does with the folder."""
+    if not folder.has_weights:
+        return {
+            "class": None,
+            "complete": False,
+            "note": "the bundle holds graphs for engines and no weights; transformers loads its "
+            "config and tokenizer alone",
+        }
     is_ours_alone = folder.head.is_mean_classifier
     return {
         "class": hf_class_name(folder.config.family, folder.head),
@@ -71,19 +80,10 @@ def _transformers(folder: ModelFolder) -> dict[str, Any]:
     }
 
 
-def _runtime_files(path: Path) -> list[str]:
-    found = [
-        file
-        for folder in ("openvino", "onnx")
-        for file in sorted((path / folder).glob("*"))
-        if file.is_file()
-    ]
-    return [file.relative_to(path).as_posix() for file in found]
-
-
 def _faults(folder: ModelFolder) -> list[str]:
     faults = []
-    for check in (folder.require_complete, folder.tokenizer):
+    checks = (folder.require_complete,) if folder.has_weights else ()
+    for check in (*checks, folder.tokenizer):
         try:
             check()
         except ModelError as error:

@@ -1,0 +1,89 @@
+"""`potstill quantize MODEL --precision int8 --out D`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from potstill.cli import flags
+from potstill.cli.columns import columns_named
+
+if TYPE_CHECKING:
+    from potstill.report import Report
+
+
+def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
+    model: Annotated[str, typer.Argument(help="Model folder, or hub:NAME.")],
+    out: flags.Out,
+    *,
+    precision: Annotated[str, typer.Option(help="int8, int8-weights or int4.")] = "int8",
+    calibration: Annotated[
+        str | None, typer.Option(help="Rows to calibrate int8 on; default: those of --dev.")
+    ] = None,
+    dev: Annotated[str | None, typer.Option("--dev", help="Labelled rows for the gate.")] = None,
+    test: Annotated[
+        str | None, typer.Option("--test", help="Rows of the proof, read once at the end.")
+    ] = None,
+    floor: flags.Floor = None,
+    accept: flags.Accept = None,
+    keep_source: Annotated[
+        bool, typer.Option("--keep-source", help="Keep the weights beside the quantized graph.")
+    ] = False,
+    primary: flags.Primary = None,
+    text_column: flags.TextColumn = "text",
+    text_pair_column: flags.TextPairColumn = "text_pair",
+    label_column: flags.LabelColumn = "label",
+    tokens_column: flags.TokensColumn = "tokens",
+    tags_column: flags.TagsColumn = "tags",
+    seed: flags.Seed = None,
+    threads: flags.Threads = None,
+    allow_pickle: flags.AllowPickle = False,
+    json: flags.Json = False,
+) -> None:
+    """Make a model's numbers smaller, behind a gate."""
+    from potstill.cli.render import print_progress
+    from potstill.cli.render_training import require_gate
+    from potstill.workflows.quantize import QuantizeOptions
+    from potstill.workflows.quantize import quantize as run
+
+    options = QuantizeOptions(
+        precision=precision,
+        calibration=calibration,
+        dev=dev,
+        test=test,
+        floor=floor,
+        accept=accept,
+        keep_source=keep_source,
+        primary=primary,
+        columns=columns_named(
+            text_column, text_pair_column, label_column, tokens_column, tags_column
+        ),
+        seed=seed or 0,
+        threads=threads,
+        allow_pickle=allow_pickle,
+    )
+    report = run(model, Path(out), options, lambda line: print_progress(line, stays=True))
+    _print(report, as_json=json)
+    require_gate(report, accept=accept)
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    from potstill.cli.render import print_facts, print_json, print_line, print_report
+    from potstill.metrics.gate import Gate
+
+    if as_json:
+        print_json(report.to_json())
+        return
+    details = report.details
+    print_facts(
+        {
+            "precision": details["precision"],
+            "bytes": f"{details['size_bytes']:,} (source: {details['source_bytes']:,})",
+            "in full precision": ", ".join(details["kept"]) or "none of the parts",
+        }
+    )
+    print_report(report)
+    if report.gate is not None:
+        print_line(Gate(**report.gate).describe())

@@ -1,0 +1,1 @@
+"""Smaller numbers: quantized graphs, and the gate that lets them pass."""

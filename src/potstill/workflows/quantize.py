@@ -1,0 +1,366 @@
+"""`quantize`: a model's graph with smaller numbers, let through by a gate.
+
+Where a floor is asked for, the quantized model answers the dev rows beside its source. While it
+falls short, one more part of the network is put back, the one first whose return brings the outputs
+nearest to the source's. What was tried stays in the manifest. Test rows are read once, at the end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.bundle.card import model_card
+from potstill.bundle.folder import ModelFolder, open_folder
+from potstill.bundle.manifest import Manifest, fingerprint, is_identity_file, write_manifest
+from potstill.bundle.named_weights import fp32_weights
+from potstill.bundle.opening import open_model
+from potstill.bundle.runtime_files import LAST_LAYER, OPENVINO, graph_file
+from potstill.bundle.weights import write_tensor_file
+from potstill.compress.calibration import calibration_calls
+from potstill.compress.quantized_graph import (
+    CALIBRATED,
+    PRECISIONS,
+    Inputs,
+    output_error,
+    parts_of,
+    quantized,
+)
+from potstill.data.columns import Columns
+from potstill.errors import GateNotMet, RecipeError
+from potstill.files import folder_whole_or_absent, require_free, write_atomically
+from potstill.hardware import cpu_flags
+from potstill.metrics.gate import Gate, judge_gate
+from potstill.recipe import require_choice
+from potstill.report import Measured, Report
+from potstill.runtime.answering import lengths_of_folder, task_of_folder
+from potstill.runtime.engines import build_engine
+from potstill.runtime.graph import leaves_last_layer
+from potstill.runtime.openvino_library import openvino
+from potstill.runtime.openvino_operators import openvino_model
+from potstill.runtime.outputs import OutputShapes
+from potstill.tasks import reading
+from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof
+
+Tell = Callable[[str], None]
+Floats = NDArray[np.floating[Any]]
+
+_SOURCE, _SMALL = "source", "quantized"
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")  # on which speed depends
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeOptions:
+    """What is made, and when it is good enough."""
+
+    precision: str = "int8"
+    calibration: object | None = None  # rows whose texts are calibrated on; None: those of dev
+    dev: object | None = None  # labelled rows that the gate is judged on
+    floor: float | None = None  # least retention beside the source; None: no gate
+    accept: str | None = None  # "point": an undecided gate passes if the value does
+    test: object | None = None
+    columns: Columns = field(default_factory=Columns)
+    primary: str | None = None
+    keep_source: bool = False  # the weights stay in the bundle
+    threads: int | None = None
+    seed: int = 0
+    allow_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse settings that clash.
+
+        Raises:
+            RecipeError: with the setting's name.
+        """
+        require_choice("precision", self.precision, PRECISIONS)
+        require_choice("accept", self.accept or "point", ("point",))
+        if self.floor is not None and not 0.0 < self.floor <= 1.0:
+            raise RecipeError(f"floor is {self.floor}", allowed="a share above 0, at most 1")
+        if self.floor is not None and self.dev is None:
+            raise RecipeError(
+                "a floor is judged on dev rows, and there are none",
+                where="--floor",
+                cure="give --dev, labelled rows that are neither train nor test",
+            )
+        if self.precision in CALIBRATED and self.calibration is None and self.dev is None:
+            raise RecipeError(
+                f"{self.precision} is calibrated on texts, and there are none",
+                where="--calibration",
+                cure="give --calibration or --dev, or quantize weights alone: int8-weights, int4",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One attempt: which parts stayed in full precision, and what the gate said."""
+
+    kept: tuple[str, ...]
+    gate: Gate | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the manifest holds it."""
+        return {"kept": list(self.kept), "gate": self.gate.to_json() if self.gate else None}
+
+
+def quantize(
+    model: str | Path, out: Path, options: QuantizeOptions, tell: Tell | None = None
+) -> Report:
+    """Write a bundle whose numbers are smaller.
+
+    Args:
+        model: a folder with weights.
+        out: an absent or empty folder.
+        options: what is made.
+        tell: hears of each step.
+
+    Raises:
+        InputError: model or rows cannot be used.
+        GateNotMet: the floor is not met even with every part put back; nothing is written.
+    """
+    began = time.perf_counter()
+    require_free(out)
+    folder = open_model(model, allow_pickle=options.allow_pickle)
+    folder.require_complete()
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as place:
+        run = _Run(folder, options, Path(place), tell or _silent)
+        made = run.passed()
+        on_test = run.on_test(made)
+        with folder_whole_or_absent(out) as staging:
+            shutil.copytree(made, staging, dirs_exist_ok=True)
+            manifest = run.manifest(on_test)
+            _write_card(staging, manifest)
+            write_manifest(staging, manifest)
+            identity = fingerprint(staging)
+    return _report(run, out, identity, on_test, time.perf_counter() - began)
+
+
+class _Run:
+    """The parts of one quantization."""
+
+    def __init__(
+        self, folder: ModelFolder, options: QuantizeOptions, place: Path, tell: Tell
+    ) -> None:
+        self.folder, self.options, self.place, self.tell = folder, options, place, tell
+        self.tried: list[Tried] = []
+        self.weights = fp32_weights(folder)
+        head = folder.answering_head
+        output = OutputShapes(folder.config, head).names[0]
+        self.graph = openvino_model(folder.config, head, self.weights, [output])
+        self.calls = self._calls()
+        self.proof = self._proof(options.dev)
+        self._source_outputs = None if self.proof is None else self._outputs(folder, self.proof)
+
+    def passed(self) -> Path:
+        """Return the bundle of the first attempt that the gate lets through."""
+        found, gate = self._attempt(())
+        parts: list[str] = []
+        ranked: Sequence[str] | None = None
+        while gate is not None and not self._passes(gate):
+            if gate.value >= gate.floor:
+                raise GateNotMet(
+                    gate.describe(),
+                    where=self.options.precision,
+                    cure="give more dev rows, or --accept point",
+                )
+            ranked = self._ranked() if ranked is None else ranked
+            if len(parts) == len(ranked):
+                raise GateNotMet(
+                    f"{gate.describe()}, with every part in full precision",
+                    where=self.options.precision,
+                    cure="lower --floor; nothing was written",
+                )
+            parts.append(ranked[len(parts)])
+            self.tell(f"{gate.describe()}; {parts[-1]} is put back")
+            found, gate = self._attempt(tuple(parts))
+        return found
+
+    def on_test(self, made: Path) -> Judged | None:
+        """Read the test rows, once, and judge source and result."""
+        proof = self._proof(self.options.test)
+        if proof is None:
+            return None
+        self.tell("test rows are read")
+        small = open_folder(made)
+        proof = replace(proof, folders={_SOURCE: self.folder, _SMALL: small})
+        outputs = {_SOURCE: self._outputs(self.folder, proof), _SMALL: self._outputs(small, proof)}
+        return judge(proof, outputs)
+
+    def manifest(self, on_test: Judged | None) -> Manifest:
+        """Return the bundle's manifest: its origin, what was tried, what was measured."""
+        source = self.folder.manifest or Manifest(task=self.folder.task)
+        lineage = {
+            **source.lineage,
+            "quantized_from": fingerprint(self.folder.path),
+            "quantization": self.options.precision,
+        }
+        found = dict(source.measurements)
+        if on_test is not None:
+            quality = on_test.quality[_SMALL]
+            found["quantized"] = {name: value.value for name, value in quality.metrics.items()}
+        return replace(source, lineage=lineage, measurements=found, engine=self._choice(), files={})
+
+    def gate_on_test(self, on_test: Judged | None) -> Gate | None:
+        """Return the floor's gate on test rows, else the last one on dev rows."""
+        kept = None if on_test is None else on_test.quality[_SMALL].retention
+        if self.options.floor is None or kept is None or on_test is None:
+            return self.tried[-1].gate
+        return judge_gate(kept, floor=self.options.floor, rows=on_test.test.rows)
+
+    def _attempt(self, kept: tuple[str, ...]) -> tuple[Path, Gate | None]:
+        parts = parts_of(self.graph)
+        layers = [layer for part in kept for layer in parts[part]]
+        self.tell(f"quantizing to {self.options.precision}")
+        small = self._quantized(layers)
+        made = self.place / f"attempt-{len(self.tried)}"
+        self._write(made, small)
+        gate = self._gate(made)
+        self.tried.append(Tried(kept, gate))
+        return made, gate
+
+    def _quantized(self, kept: Sequence[str]) -> Any:
+        width = self.folder.config.hidden_size
+        return quantized(self.graph, self.options.precision, self.calls, kept, width=width)
+
+    def _ranked(self) -> list[str]:
+        """Return the parts, the one first that brings outputs nearest when it is put back."""
+        self.tell("measuring which parts are most sensitive")
+        calls = self.calls or self._any_calls()
+        left = {}
+        for part, layers in parts_of(self.graph).items():
+            small = self._quantized(layers)
+            left[part] = output_error(self.graph, small, calls)
+            self.tell(f"{part} put back: outputs are off by {left[part]:.2e}")
+        return sorted(left, key=left.__getitem__)
+
+    def _passes(self, gate: Gate) -> bool:
+        is_accepted = self.options.accept == "point" and gate.value >= gate.floor
+        return gate.outcome == "holds" or (gate.outcome == "undecided" and is_accepted)
+
+    def _gate(self, made: Path) -> Gate | None:
+        if self.proof is None or self.options.floor is None:
+            return None
+        small = open_folder(made)
+        proof = replace(self.proof, folders={_SOURCE: self.folder, _SMALL: small})
+        assert self._source_outputs is not None, "the source answers where there are rows"
+        judged = judge(proof, {_SOURCE: self._source_outputs, _SMALL: self._outputs(small, proof)})
+        kept = judged.quality[_SMALL].retention
+        if kept is None:
+            raise GateNotMet(
+                f"no retention can be told on dev: {judged.note}",
+                where="--floor",
+                cure="leave --floor out",
+            )
+        return judge_gate(kept, floor=self.options.floor, rows=judged.test.rows)
+
+    def _proof(self, rows: object | None) -> Proof | None:
+        if rows is None:
+            return None
+        folders = {_SOURCE: self.folder, _SMALL: self.folder}
+        options = self.options
+        return read_proof(
+            folders, rows, options.columns, primary=options.primary, seed=options.seed
+        )
+
+    def _outputs(self, folder: ModelFolder, proof: Proof) -> Floats:
+        task = task_of_folder(folder)
+        lengths = lengths_of_folder(folder, task, max_length=folder.max_length)
+        windows = task.windows(folder.tokenizer(), proof.rows, lengths)
+        precision = "auto" if folder is not self.folder else "fp32"
+        engine = build_engine(
+            folder, engine="openvino", precision=precision, threads=self.options.threads
+        )
+        outputs: Floats = engine.run(windows.texts)["logits"]
+        return outputs
+
+    def _calls(self) -> list[Inputs]:
+        return self._any_calls() if self.options.precision in CALIBRATED else []
+
+    def _any_calls(self) -> list[Inputs]:
+        options, folder = self.options, self.folder
+        given = options.calibration if options.calibration is not None else options.dev
+        if folder.task is None:
+            raise RecipeError(
+                "the model has no task, so there are no rows of it",
+                where=str(folder.path),
+                allowed="int8-weights, int4 for a bare encoder",
+            )
+        task = task_of_folder(folder)
+        rows = reading.unlabelled(task.name, given, options.columns)
+        lengths = lengths_of_folder(folder, task, max_length=folder.max_length)
+        texts = task.windows(folder.tokenizer(), rows, lengths).texts
+        return calibration_calls(texts, folder.config, source=rows.source, seed=options.seed)
+
+    def _write(self, made: Path, small: Any) -> None:
+        """Write the bundle of an attempt."""
+        (made / OPENVINO).mkdir(parents=True)
+        openvino("quantizing").save_model(
+            small, str(made / graph_file(self.options.precision)), compress_to_fp16=False
+        )
+        if leaves_last_layer(self.folder.answering_head):
+            layer = {part: self.weights[f"head.output.{part}"] for part in ("weight", "bias")}
+            write_tensor_file(made / LAST_LAYER, layer)
+        for file in sorted(self.folder.path.rglob("*")):
+            name = file.relative_to(self.folder.path).as_posix()
+            is_wanted = self.options.keep_source or ".safetensors" not in name
+            if file.is_file() and is_identity_file(name) and is_wanted:
+                (made / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, made / name)
+        write_manifest(made, self.manifest(None))
+
+    def _choice(self) -> Mapping[str, Any]:
+        flags = [flag for flag in _FLAGS if flag in cpu_flags()]
+        return {
+            "name": OPENVINO,
+            "precision": self.options.precision,
+            "cpu_flags": flags,
+            "tried": [each.to_json() for each in self.tried],
+        }
+
+
+def _silent(line: str) -> None:
+    """Tell nobody."""
+    del line
+
+
+def _write_card(staging: Path, manifest: Manifest) -> None:
+    made = open_folder(staging)
+    card = model_card(made.config, made.head, manifest, has_weights=made.has_weights)
+    write_atomically(staging / "README.md", card.encode())
+
+
+def _report(run: _Run, out: Path, identity: str, on_test: Judged | None, seconds: float) -> Report:
+    gate, made = run.gate_on_test(on_test), open_folder(out)
+    metrics = {}
+    if on_test is not None:
+        found = on_test.quality[_SMALL].metrics
+        metrics = {
+            name: Measured(value=each.value, low=each.low, high=each.high)
+            for name, each in found.items()
+        }
+    warnings = [] if on_test is None else list(on_test.warnings)
+    if run.options.floor is None:
+        warnings.append("no gate was asked for: give --dev and --floor to know what was lost")
+    return Report(
+        bundle=out,
+        fingerprint=identity,
+        task=made.task,
+        metrics=metrics,
+        seconds=seconds,
+        warnings=warnings,
+        gate=gate.to_json() if gate else None,
+        details={
+            "precision": run.options.precision,
+            "size_bytes": made.size_bytes,
+            "source_bytes": run.folder.size_bytes,
+            "kept": list(run.tried[-1].kept),
+            "tried": [each.to_json() for each in run.tried],
+        },
+    )

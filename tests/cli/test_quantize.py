@@ -1,0 +1,206 @@
+"""`potstill quantize`: smaller numbers, a gate, a bundle without weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import potstill
+from potstill.bundle.manifest import Manifest, write_manifest
+from potstill.errors import GateNotMet, ModelError, RecipeError
+from tests.command_line import said
+from tests.folders import write_tiny_model
+from tests.tiny import WORDS
+
+pytest.importorskip("nncf", reason="pip install 'potstill[quantize]'")
+
+TEXTS = [
+    " ".join(np.random.default_rng(seed).choice(WORDS[5:24], 3 + seed % 9)) for seed in range(120)
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("quantize")
+
+
+@pytest.fixture(scope="module")
+def source(place: Path) -> Path:
+    """Return a classifier that gives each of its answers to some of the texts."""
+    folder = write_tiny_model(place / "source", "classification", task="classification")
+    weights = load_file(folder / "model.safetensors")
+    for name, array in weights.items():
+        if array.ndim == 2:  # as drawn, all texts would look alike to it
+            weights[name] = 10.0 * array
+    _save(folder, weights)
+    model = potstill.load(folder, precision="fp32", threads=1)
+    logits = model.engine.run(model.encode(TEXTS).batch)["logits"]
+    weights["classifier.bias"] -= np.median(logits, axis=0)
+    _save(folder, weights)
+    return folder
+
+
+def _save(folder: Path, weights: dict[str, np.ndarray]) -> None:
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    manifest = json.loads((folder / "potstill.json").read_text())
+    write_manifest(folder, Manifest(task=manifest["task"], pooling=manifest["pooling"]))
+
+
+@pytest.fixture(scope="module")
+def rows(place: Path, source: Path) -> Path:
+    """Write rows that the source answers without a fault."""
+    answers = potstill.load(source, precision="fp32").predict(TEXTS)
+    file = place / "rows.jsonl"
+    lines = [
+        json.dumps({"text": text, "label": answer["label"]})
+        for text, answer in zip(TEXTS, answers, strict=True)
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def small(place: Path, source: Path, rows: Path) -> Path:
+    potstill.quantize(source, place / "small", calibration=rows, threads=1)
+    return place / "small"
+
+
+def test_a_bundle_without_weights_answers_nearly_as_its_source(source: Path, small: Path) -> None:
+    assert not list(small.glob("*.safetensors"))
+    model = potstill.load(small, threads=1)
+    assert (model.engine.name, model.engine.precision) == ("openvino", "int8")
+    ours = model.predict(TEXTS)
+    theirs = potstill.load(source, precision="fp32", threads=1).predict(TEXTS)
+    same = [one["label"] == other["label"] for one, other in zip(ours, theirs, strict=True)]
+    assert np.mean(same) > 0.8
+
+
+def test_info_tells_what_it_holds_and_what_transformers_finds(small: Path, source: Path) -> None:
+    told = potstill.info(small)
+    assert told["runtime_files"] == ["openvino/int8.bin", "openvino/int8.xml"]
+    assert told["size_bytes"] == sum(
+        (small / name).stat().st_size for name in told["runtime_files"]
+    )
+    assert told["engine"]["precision"] == "int8"
+    assert told["transformers"]["complete"] is False
+    assert told["fingerprint"] != potstill.info(source)["fingerprint"]
+    assert told["warnings"] == []
+    lineage = told["lineage"]
+    assert lineage["quantized_from"] == potstill.info(source)["fingerprint"]
+    assert lineage["quantization"] == "int8"
+    assert told["engine"]["tried"] == [{"kept": [], "gate": None}]
+
+
+def test_what_needs_weights_says_where_they_are(small: Path) -> None:
+    with pytest.raises(RecipeError, match="precision is 'fp32' on cpu; allowed: auto, int8"):
+        potstill.load(small, precision="fp32")
+    with pytest.raises(ModelError, match=r"holds no weights, only openvino/int8.*--keep-source"):
+        potstill.load(small, engine="torch")
+    with pytest.raises(ModelError, match="holds no weights"):
+        potstill.quantize(small, small.with_name("again"), precision="int4")
+    model = potstill.load(small)
+    with pytest.raises(RecipeError, match=r"the int8 graph of this bundle does not give state\.0"):
+        model.engine.run(model.encode(["good"]).batch, ["state.0"])
+
+
+def test_with_its_source_kept_both_can_be_asked(place: Path, source: Path) -> None:
+    made = place / "both"
+    report = potstill.quantize(source, made, precision="int8-weights", keep_source=True)
+    assert report.warnings == [
+        "no gate was asked for: give --dev and --floor to know what was lost"
+    ]
+    assert potstill.load(made).engine.precision == "int8-weights"
+    assert potstill.load(made, precision="fp32").predict(TEXTS[:5]) == potstill.load(
+        source, precision="fp32"
+    ).predict(TEXTS[:5])
+    assert potstill.load(made, engine="torch", precision="fp32").engine.name == "torch"
+    assert potstill.info(made)["fingerprint"] == potstill.info(source)["fingerprint"]
+
+
+@pytest.mark.parametrize("name", ["openvino/int8.xml", "openvino/int8.bin"])
+@pytest.mark.parametrize("fault", ["altered", "cut", "missing"])
+def test_a_runtime_file_that_is_not_the_one_is_refused(
+    small: Path, tmp_path: Path, name: str, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(small, broken)
+    content = bytearray((broken / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    if fault == "missing":
+        (broken / name).unlink()
+    else:
+        (broken / name).write_bytes(content if fault == "altered" else content[: len(content) // 2])
+    told = said(capsys, "predict", broken, "good")
+    assert told.status == 2
+    assert told.err.count("\n") == 1
+    assert name.rpartition("/")[2] in told.err or "int8" in told.err
+    assert told.out == ""
+
+
+def test_a_floor_that_holds_lets_it_pass_and_test_rows_are_read_at_the_end(
+    place: Path, source: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = place / "gated"
+    words = ["--dev", rows, "--test", rows, "--floor", "0.5", "--threads", "1", "--json"]
+    told = said(capsys, "quantize", source, "--precision", "int8", "--out", out, *words)
+    assert told.status == 0, told.err
+    report = json.loads(told.out)
+    assert report["gate"]["outcome"] == "holds"
+    assert report["metrics"]["accuracy"]["value"] > 0.8
+    assert report["size_bytes"] == potstill.info(out)["size_bytes"]
+    assert report["source_bytes"] == potstill.info(source)["size_bytes"]
+    assert report["kept"] == []
+    assert json.loads((out / "potstill.json").read_text())["engine"]["tried"]
+
+
+def test_parts_are_put_back_and_a_floor_out_of_reach_is_refused(
+    place: Path, source: Path, rows: Path
+) -> None:
+    from potstill.workflows.quantize import QuantizeOptions, quantize
+
+    told: list[str] = []
+    options = QuantizeOptions(precision="int4", dev=str(rows), floor=0.999, threads=1)
+    with pytest.raises(GateNotMet, match=r"in full precision|undecided"):
+        quantize(source, place / "put-back", options, told.append)
+    assert any("is put back" in line for line in told)
+    assert not (place / "put-back").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--precision", "int3"], "precision"),
+        (["--precision", "int8"], "calibrated on texts, and there are none"),
+        (["--precision", "int4", "--floor", "0.9"], "a floor is judged on dev rows"),
+        (["--precision", "int4", "--floor", "97"], "floor is 97"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(
+    source: Path,
+    tmp_path: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = said(capsys, "quantize", source, "--out", tmp_path / "out", *words)
+    assert (told.status, told.out) == (2, "")
+    assert message in told.err
+    assert told.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_file_has_nothing_to_calibrate_on(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    told = said(
+        *(capsys, "quantize", source, "--out", tmp_path / "out"),
+        *("--calibration", tmp_path / "empty.jsonl"),
+    )
+    assert told.status == 2
+    assert "empty.jsonl" in told.err
