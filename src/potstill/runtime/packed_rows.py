@@ -29,6 +29,7 @@ class RowSize:
 
     row_tokens: int = 128  # T, of rows that hold several texts
     request_tokens: int = 512  # R * T, about, of one call of the engine
+    in_order: bool = False  # fill row after row as texts come, not the longest first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +91,7 @@ def _one_a_row(batch: RaggedBatch, texts: Int64, size: RowSize) -> Iterator[Pack
 def _several_a_row(batch: RaggedBatch, texts: Int64, size: RowSize) -> Iterator[PackedRows]:
     lengths = batch.lengths.astype(np.int64)[texts]
     width = min(size.row_tokens, _bucketed(int(lengths.sum())))
-    packing = pack(lengths, row_tokens=width)
+    packing = pack(lengths, row_tokens=width, arrival_order=size.in_order)
     rows_at_once = max(1, size.request_tokens // width)
     by_row = np.lexsort((packing.start_of_text, packing.row_of_text))
     cuts = np.searchsorted(packing.row_of_text[by_row], range(0, packing.rows, rows_at_once))

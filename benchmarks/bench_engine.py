@@ -1,0 +1,388 @@
+"""How fast do engines answer, ours and others', all sides in one run?
+
+DistilBERT-base's shape with random weights (speed does not depend on them), real lengths of sst2,
+ag_news and imdb (256 tokens at most), a head that reads every token, and a [CLS] classifier. Each
+side runs in a process of its own, on all threads. Peers are run as they are run best: batches of
+32 texts of like length, padded to their longest, two streams where there are streams; transformers
+also as most people run it, in the order of arrival. Ours packs rows; "in order" fills them as texts
+come. int8 is NNCF's, calibrated, for the peer's graph and for ours.
+
+The ceiling is what one large matrix product reaches in OpenVINO in the same run.
+
+    python benchmarks/bench_engine.py            # a quarter of an hour on 2 cores, quiet
+    python benchmarks/bench_engine.py --tiny     # a minute: does it run?
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from facts import SHARED_DATA, store
+
+from potstill.hardware import usable_threads
+from potstill.text.ragged import RaggedBatch
+from potstill.workflows.demo import packaged_model
+
+SETS = {"sst2": 512, "ag_news": 256, "imdb": 64}  # texts of each
+LONGEST, PEER_BATCH, ROUNDS, CALLS = 256, 32, 2, 60
+ONE_TEXT, QUERY = 24, 8  # tokens
+PEERS = (
+    *("transformers fp32", "transformers bf16", "torch int8"),
+    *("onnxruntime fp32", "onnxruntime int8", "openvino bf16", "openvino int8"),
+)
+OURS = ("ours fp32", "ours bf16", "ours int8", "ours onnx fp32")
+Run = Callable[[RaggedBatch], None]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiny", action="store_true", help="a small model and few texts")
+    parser.add_argument("--side", choices=(*PEERS, *OURS, "ceiling"))
+    parser.add_argument("--head", default="tokens", choices=("tokens", "cls"))
+    parser.add_argument("--model", type=Path)
+    asked = parser.parse_args()
+    if asked.side:
+        found = ceiling() if asked.side == "ceiling" else measured(asked)
+        print(json.dumps(found))
+        return
+    with tempfile.TemporaryDirectory() as place:
+        folders = {
+            head: write_model(Path(place) / head, head, is_tiny=asked.tiny) for head in HEADS
+        }
+        rows = [
+            {
+                "side": side,
+                "head": head,
+                **in_a_process(side, head, folders[head], is_tiny=asked.tiny),
+            }
+            for head in HEADS
+            for side in (*PEERS, *OURS)
+        ]
+        rates = in_a_process("ceiling", "tokens", folders["tokens"], is_tiny=asked.tiny)
+    result = {"ceiling": rates, "rows": rows, "tiny": asked.tiny}
+    if asked.tiny:
+        print(json.dumps(result))
+    else:
+        store("engine", result)
+
+
+HEADS = ("tokens", "cls")
+
+
+def in_a_process(side: str, head: str, folder: Path, *, is_tiny: bool) -> dict[str, Any]:
+    words = [sys.executable, __file__, "--side", side, "--head", head, "--model", str(folder)]
+    told = subprocess.run(
+        [*words, *(["--tiny"] if is_tiny else [])], capture_output=True, text=True, check=False
+    )
+    if told.returncode:
+        raise RuntimeError(f"{side}: {told.stderr[-2_000:]}")
+    found: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
+    print(side, head, json.dumps(found), file=sys.stderr)
+    return found
+
+
+def write_model(folder: Path, head: str, *, is_tiny: bool) -> Path:
+    """Write a model of random weights as transformers writes it."""
+    import transformers
+
+    transformers.set_seed(0)
+    sizes = {"n_layers": 2, "dim": 64, "hidden_dim": 128, "n_heads": 4} if is_tiny else {}
+    config = transformers.DistilBertConfig(**sizes, num_labels=3)
+    kind = "TokenClassification" if head == "tokens" else "SequenceClassification"
+    model = getattr(transformers, f"DistilBertFor{kind}")(config)
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (folder / name).write_bytes((packaged_model() / name).read_bytes())
+    return folder
+
+
+def measured(asked: argparse.Namespace) -> dict[str, Any]:
+    run = side(asked.side, asked.head, asked.model)
+    found: dict[str, Any] = {}
+    for name, texts in sets(is_tiny=asked.tiny).items():
+        seconds = best_of(lambda texts=texts: run(texts), 1 if asked.tiny else ROUNDS)
+        found[f"{name}_tokens_per_second"] = round(texts.total_tokens / seconds, 1)
+        found[f"{name}_texts_per_second"] = round(len(texts) / seconds, 1)
+    if asked.side.startswith("ours") or asked.side == "transformers fp32":
+        run_in_order = side(asked.side, asked.head, asked.model, in_order=True)
+        texts = sets(is_tiny=asked.tiny)["sst2"]
+        seconds = best_of(lambda: run_in_order(texts), 1 if asked.tiny else ROUNDS)
+        found["sst2_in_order_tokens_per_second"] = round(texts.total_tokens / seconds, 1)
+    one = side(asked.side, asked.head, asked.model, alone=True)
+    for name, length in (("one_text", ONE_TEXT), ("query", QUERY)):
+        text = RaggedBatch.from_lists([[101, *range(2_000, 2_000 + length - 2), 102]])
+        found[f"{name}_p50_ms"] = round(1e3 * median_of(lambda text=text: one(text)), 3)
+    return found
+
+
+@functools.cache
+def sets(*, is_tiny: bool) -> dict[str, RaggedBatch]:
+    """Return real texts as ids, in a fixed random order."""
+    from potstill.bundle.folder import open_folder
+
+    tokenizer, found = open_folder(packaged_model()).tokenizer(), {}
+    for name, count in SETS.items():
+        lines = (SHARED_DATA / name / "train.jsonl").read_text().strip().split("\n")
+        order = np.random.default_rng(0).permutation(len(lines))
+        chosen = [json.loads(lines[row])["text"] for row in order[: 16 if is_tiny else count]]
+        found[name] = tokenizer.encode(chosen, max_length=LONGEST).batch
+    return found
+
+
+def side(name: str, head: str, folder: Path, *, in_order: bool = False, alone: bool = False) -> Run:
+    kind, _, precision = name.rpartition(" ")
+    if kind == "ours":
+        return ours("openvino", precision, folder, in_order=in_order)
+    if kind == "ours onnx":
+        return ours("onnx", precision, folder, in_order=in_order)
+    streams = 1 if alone else usable_threads()
+    call = {
+        "transformers": lambda: transformers_call(folder, head, precision),
+        "torch": lambda: torch_int8_call(folder, head),
+        "onnxruntime": lambda: onnxruntime_call(folder, head, precision),
+        "openvino": lambda: openvino_call(folder, head, precision, streams),
+    }[kind]()
+    return lambda texts: call(padded_batches(texts, in_order=in_order))
+
+
+def ours(engine: str, precision: str, folder: Path, *, in_order: bool) -> Run:
+    import potstill
+    from potstill.runtime.packed_rows import RowSize
+
+    if precision == "int8":
+        small = folder.with_name(f"{folder.name}-int8")
+        if not small.exists():
+            potstill.quantize(folder, small, calibration=calibration_rows(folder))
+        folder, precision = small, "auto"
+    model = potstill.load(folder, engine=engine, precision=precision)
+    model.engine.size = RowSize(in_order=in_order)  # type: ignore[attr-defined]
+
+    def run(texts: RaggedBatch) -> None:
+        model.engine.run(texts)
+
+    return run
+
+
+def calibration_rows(folder: Path) -> Any:
+    lines = (SHARED_DATA / "sst2" / "train.jsonl").read_text().split("\n")[:300]
+    texts = [json.loads(line)["text"] for line in lines]
+    if folder.name == "cls":
+        return [{"text": text} for text in texts]
+    return [{"tokens": text.split()} for text in texts]
+
+
+Padded = Sequence[tuple[np.ndarray, np.ndarray]]  # ids and mask of each batch
+
+
+def padded_batches(texts: RaggedBatch, *, in_order: bool) -> Padded:
+    order = np.arange(len(texts)) if in_order else np.argsort(-texts.lengths, kind="stable")
+    return [
+        padded(texts.take(order[start : start + PEER_BATCH]))
+        for start in range(0, len(order), PEER_BATCH)
+    ]
+
+
+def padded(texts: RaggedBatch) -> tuple[np.ndarray, np.ndarray]:
+    ids = np.zeros((len(texts), texts.longest), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    ids[texts.text_index(), texts.positions()] = texts.ids
+    mask[texts.text_index(), texts.positions()] = 1
+    return ids, mask
+
+
+def torch_model(folder: Path, head: str) -> Any:
+    import torch
+    import transformers
+
+    torch.set_num_threads(usable_threads())
+    kind = "TokenClassification" if head == "tokens" else "SequenceClassification"
+    return getattr(transformers, f"DistilBertFor{kind}").from_pretrained(folder).eval()
+
+
+def transformers_call(folder: Path, head: str, precision: str) -> Callable[[Padded], None]:
+    import torch
+
+    model = torch_model(folder, head)
+    model = model.to(torch.bfloat16) if precision == "bf16" else model
+    return functools.partial(_torch_run, model)
+
+
+def torch_int8_call(folder: Path, head: str) -> Callable[[Padded], None]:
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch wishes this away, people still use it
+        model = torch.ao.quantization.quantize_dynamic(
+            torch_model(folder, head), {torch.nn.Linear}, dtype=torch.qint8
+        )
+    return functools.partial(_torch_run, model)
+
+
+def _torch_run(model: Any, batches: Padded) -> None:
+    import torch
+
+    with torch.inference_mode():
+        for ids, mask in batches:
+            model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
+
+
+def onnx_file(folder: Path, head: str) -> Path:
+    """Export the peer's graph, as optimum does it."""
+    import torch
+
+    file = folder / "peer.onnx"
+    if not file.exists():
+        ids = torch.randint(5, 100, (2, 8))
+        names = {"input_ids": {0: "b", 1: "t"}, "attention_mask": {0: "b", 1: "t"}}
+        torch.onnx.export(
+            torch_model(folder, head),
+            (ids, torch.ones_like(ids)),
+            str(file),
+            input_names=list(names),
+            output_names=["logits"],
+            dynamic_axes=names,
+            dynamo=False,
+            opset_version=17,
+        )
+    return file
+
+
+def onnxruntime_call(folder: Path, head: str, precision: str) -> Callable[[Padded], None]:
+    import onnxruntime
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    file = onnx_file(folder, head)
+    if precision == "int8":
+        small = file.with_name("peer-int8.onnx")
+        if not small.exists():
+            quantize_dynamic(file, small, weight_type=QuantType.QInt8)
+        file = small
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_threads()
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+    def run(batches: Padded) -> None:
+        for ids, mask in batches:
+            session.run(None, {"input_ids": ids, "attention_mask": mask})
+
+    return run
+
+
+def openvino_call(
+    folder: Path, head: str, precision: str, streams: int
+) -> Callable[[Padded], None]:
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(onnx_file(folder, head))
+    if precision == "int8":
+        model = peer_int8(core, model, folder)
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16",  # int8 with the rest in bf16: the best peer
+        "INFERENCE_NUM_THREADS": usable_threads(),
+        "NUM_STREAMS": streams,
+    }
+    queue = openvino.AsyncInferQueue(core.compile_model(model, "CPU", settings), streams)
+
+    def run(batches: Padded) -> None:
+        for ids, mask in batches:
+            queue.start_async({"input_ids": ids, "attention_mask": mask})
+        queue.wait_all()
+
+    return run
+
+
+def peer_int8(core: Any, model: Any, folder: Path) -> Any:
+    import contextlib
+    import io
+
+    import openvino
+
+    from potstill.compress.nncf_library import nncf
+
+    file = folder / "peer-int8.xml"
+    if not file.exists():
+        texts = sets(is_tiny=False)["sst2"].take(range(300))
+        calls = [
+            {"input_ids": ids, "attention_mask": mask}
+            for ids, mask in padded_batches(texts, in_order=False)
+        ]
+        library = nncf()
+        with contextlib.redirect_stdout(io.StringIO()):
+            small = library.quantize(
+                model, library.Dataset(calls), model_type=library.ModelType.TRANSFORMER
+            )
+        openvino.save_model(small, str(file), compress_to_fp16=False)
+    return core.read_model(file)
+
+
+def ceiling() -> dict[str, float]:
+    """Return operations a second of large products in OpenVINO, by format."""
+    import openvino
+    from openvino import opset13 as ops
+
+    rows, inner, outer, times = 2_048, 768, 3_072, 8
+    rates = {}
+    for name in ("f32", "bf16", "int8"):
+        left = ops.parameter([rows, inner], np.float32, name="x")
+        weight = np.random.default_rng(0).normal(size=(inner, outer)).astype(np.float32)
+        operands = [left, ops.constant(weight)]
+        if name == "int8":
+            operands = [_faked(ops, each) for each in operands]
+        product = ops.matmul(*operands, transpose_a=False, transpose_b=False)
+        model = openvino.Model([ops.reduce_max(product, np.array([0, 1]))], [left])
+        hint = "f32" if name == "f32" else "bf16"
+        settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": usable_threads()}
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        given = np.random.default_rng(1).normal(size=(rows, inner)).astype(np.float32)
+
+        def run(compiled: Any = compiled, given: np.ndarray = given) -> None:
+            for _ in range(times):
+                compiled([given])
+
+        rates[name] = round(2.0 * rows * inner * outer * times / best_of(run, 5))
+    return rates
+
+
+def _faked(ops: Any, node: Any) -> Any:
+    """Put the node on 255 levels, which OpenVINO then computes in int8."""
+    low, high = np.float32(-4.0), np.float32(4.0)
+    return ops.fake_quantize(node, low, high, low, high, 255)
+
+
+def best_of(run: Callable[[], None], rounds: int) -> float:
+    run()
+    seconds = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def median_of(run: Callable[[], None]) -> float:
+    for _ in range(5):
+        run()
+    seconds = []
+    for _ in range(CALLS):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    main()
