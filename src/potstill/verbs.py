@@ -106,6 +106,23 @@ def quantize(model: str | Path, out: str | Path, **options: Any) -> Report:
     return run_quantize(model, Path(out), _asked(QuantizeOptions, options))
 
 
+def export(model: str | Path, out: str | Path, **options: Any) -> Report:
+    """Write a model as files that other runtimes load, checked against the source.
+
+    Args:
+        model: a model folder with weights, or "hub:NAME".
+        out: an absent or empty folder.
+        **options: fields of `ExportOptions` (format, quantized, check, text_column).
+
+    Raises:
+        PotstillError: in one line, see `potstill.errors`.
+    """
+    from potstill.workflows.export import ExportOptions
+    from potstill.workflows.export import export as run_export
+
+    return run_export(model, Path(out), ExportOptions(**options))
+
+
 def _asked(kind: Callable[..., Asked], options: dict[str, Any], **named: Any) -> Asked:
     """Return options as the workflow's object; columns are named one by one."""
     from potstill.data.columns import Columns

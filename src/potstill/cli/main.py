@@ -17,6 +17,7 @@ from potstill.cli import (
     distill_verb,
     embed_verb,
     evaluate_verb,
+    export_verb,
     finetune_verb,
     forecast_verb,
     info_verb,
@@ -44,6 +45,7 @@ app.command("distill", help="Make a small model of a tuned teacher.")(distill_ve
 app.command("forecast", help="Measure what a training on a corpus will cost.")(
     forecast_verb.forecast
 )
+app.command("export", help="Write a model as files that other runtimes load.")(export_verb.export)
 app.command("quantize", help="Make a model's numbers smaller, behind a gate.")(
     quantize_verb.quantize
 )

@@ -155,6 +155,7 @@ class GraphWriter:
     weights: Weights  # of encoder and head, in fp32
     inputs: GraphInputs
     ops: Operators
+    is_whole: bool = False  # the last layer of a head that gives one number stands in it too
 
     def outputs(self, names: Sequence[str]) -> dict[str, Node]:
         """Return the nodes of what is asked for, by the names that engines know.
@@ -252,7 +253,7 @@ class GraphWriter:
         else:
             layer, activation = "head.dense", "tanh"
         features_RFD = self.ops.activated(self.dense(features_RFD, layer), activation)
-        is_left = leaves_last_layer(self.head)
+        is_left = leaves_last_layer(self.head) and not self.is_whole
         return features_RFD if is_left else self.dense(features_RFD, "head.output")
 
     def _of_tokens(self, hidden_RTD: Node) -> Node:

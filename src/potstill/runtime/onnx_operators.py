@@ -19,6 +19,9 @@ from potstill.runtime.graph import HIDDEN, GraphInputs, GraphWriter, Weights, in
 OPSET = 20  # the first with Gelu
 IR_VERSION = 10  # of the file format; what onnxruntime 1.18 and later read
 
+Axes = Sequence[str | int | None]  # a name: any length, the same wherever it stands
+NamedAxes = Mapping[str, Axes]
+
 _FORMS: Mapping[str, str] = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
@@ -33,7 +36,9 @@ def onnx_model(
     names = input_names(config)
     operators = OnnxOperators()
     writer = GraphWriter(config, head, weights, GraphInputs.of(names), operators)
-    return operators.model(names, writer.outputs(outputs))
+    made = writer.outputs(outputs)
+    rows, texts = ["rows", None], ["rows", None, None]
+    return operators.model(dict.fromkeys(names, rows), "INT32", made, dict.fromkeys(made, texts))
 
 
 class OnnxOperators:
@@ -49,16 +54,26 @@ class OnnxOperators:
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}
 
-    def model(self, parameters: Sequence[str], outputs: Mapping[str, str]) -> Any:
-        """Return the finished model."""
+    def model(
+        self, parameters: Mapping[str, Axes], kind: str, outputs: Mapping[str, str], axes: NamedAxes
+    ) -> Any:
+        """Return the finished model.
+
+        Args:
+            parameters: the axes of each, by name.
+            kind: their number format, INT32 or INT64.
+            outputs: the node of each, by name.
+            axes: the axes of each output.
+        """
         helper, kinds = self._onnx.helper, self._onnx.TensorProto
+        described = helper.make_tensor_value_info
         for name, node in outputs.items():
             self._nodes.append(helper.make_node("Identity", [node], [name]))
         graph = helper.make_graph(
             self._nodes,
             "potstill",
-            [helper.make_tensor_value_info(name, kinds.INT32, [None, None]) for name in parameters],
-            [helper.make_tensor_value_info(name, kinds.FLOAT, [None] * 3) for name in outputs],
+            [described(name, getattr(kinds, kind), axes) for name, axes in parameters.items()],
+            [described(name, kinds.FLOAT, axes[name]) for name in outputs],
             list(self._constants.values()),
         )
         opsets = [helper.make_opsetid("", OPSET)]
@@ -157,6 +172,14 @@ class OnnxOperators:
         length = self._made("ReduceL2", node, self._numbers([-1]), keepdims=1)
         least = self._number(np.float32(1e-12))
         return self.divided(node, self._made("Max", length, least))
+
+    def made(self, kind: str, *inputs: str, **settings: Any) -> str:
+        """Return the output of any other operator."""
+        return self._made(kind, *inputs, **settings)
+
+    def whole_numbers(self, values: Sequence[int]) -> str:
+        """Return int64 numbers that stand in the graph."""
+        return self._numbers(values)
 
     def _made(self, kind: str, *inputs: str, name: str = "", **settings: Any) -> str:
         output = f"{name or kind.lower()}.{len(self._nodes)}"

@@ -1,0 +1,156 @@
+"""`potstill export`: files of other runtimes say what the source says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import potstill
+from potstill.errors import RunError
+from tests.command_line import said
+from tests.folders import write_tiny_model
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'potstill[onnx]'")
+onnx = pytest.importorskip("onnx", reason="pip install 'potstill[onnx]'")
+
+TEXTS = ["a good film", "boring", "the plot was not very great the actor was fun"]
+FAMILIES = ["bert", "distilbert", "roberta"]
+KINDS = {
+    "classification": {},
+    "number": {"kind": "classification", "labels": ("score",)},
+    "token-classification": {},
+    "question-answering": {},
+    "masked-lm": {},
+    "none": {},
+}
+
+
+def folder_of(place: Path, family: str = "bert", head: str = "classification") -> Path:
+    settings = dict(KINDS[head])
+    kind = settings.pop("kind", head)
+    task = {"number": "regression", "none": None}.get(head, head)
+    return write_tiny_model(place / "source", kind, task=task, family=family, **settings)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("head", KINDS)
+def test_padded_batches_in_plain_onnxruntime_give_our_numbers(
+    tmp_path: Path, family: str, head: str
+) -> None:
+    source = folder_of(tmp_path, family, head)
+    potstill.export(source, tmp_path / "out")
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "onnx" / "model.onnx"))
+    model = potstill.load(source, engine="torch", precision="fp32")
+    batch = model.encode(TEXTS).batch
+    ids = np.zeros((3, batch.longest + 2), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row in range(3):
+        ids[row, : batch.lengths[row]] = batch.text(row)
+        mask[row, : batch.lengths[row]] = 1
+    names = {each.name for each in session.get_inputs()}
+    assert names == {"input_ids", "attention_mask"} | (
+        {"token_type_ids"} if family == "bert" else set()
+    )
+    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    (name,) = [each.name for each in session.get_outputs()]
+    (found,) = session.run([name], {each: given[each] for each in names})
+    expected = model.engine.run(batch, ["state.2" if head == "none" else "logits"])
+    (numbers,) = expected.values()
+    if found.ndim == 3:
+        found = found[mask.astype(bool)]
+    assert name == ("last_hidden_state" if head == "none" else "logits")
+    np.testing.assert_allclose(found, numbers, atol=1e-5)
+
+
+def test_the_file_is_a_sound_model_beside_config_and_tokenizer(tmp_path: Path) -> None:
+    potstill.export(folder_of(tmp_path), tmp_path / "out", quantized=True)
+    found = {file.relative_to(tmp_path / "out").as_posix() for file in tmp_path.rglob("out/**/*")}
+    assert {"config.json", "onnx/model.onnx", "onnx/model_quantized.onnx"} <= found
+    assert "tokenizer.json" in found or "vocab.txt" in found
+    assert not [name for name in found if name.endswith((".data", ".safetensors"))]
+    onnx.checker.check_model(str(tmp_path / "out" / "onnx" / "model.onnx"), full_check=True)
+
+
+def test_vectors_come_out_pooled_and_normed(tmp_path: Path, minilm: Path) -> None:
+    report = potstill.export(minilm, tmp_path / "out", quantized=True)
+    exact, small = report.details["checked"].values()
+    assert exact["largest_difference"] < 1e-4
+    assert exact["least_cosine"] > 0.99999
+    assert 0.9 < small["least_cosine"] < 1.0
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "onnx" / "model.onnx"))
+    assert [each.name for each in session.get_outputs()] == [
+        "last_hidden_state",
+        "sentence_embedding",
+    ]
+
+
+def test_openvino_s_format_is_run_by_plain_openvino(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    source = folder_of(tmp_path)
+    report = potstill.export(source, tmp_path / "out", format="openvino")
+    assert list(report.details["files"]) == ["openvino/openvino_model.xml"]
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(tmp_path / "out" / "openvino" / "openvino_model.xml"),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32"},
+    )
+    model = potstill.load(source, engine="torch", precision="fp32")
+    batch = model.encode(TEXTS[:1]).batch
+    ids = batch.ids[None].astype(np.int64)
+    given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    found = compiled({**given, "token_type_ids": np.zeros_like(ids)})[0]
+    np.testing.assert_allclose(found, model.engine.run(batch)["logits"], atol=1e-5)
+    assert not (tmp_path / "out" / "onnx").exists()
+
+
+def test_hf_s_format_is_the_model_itself(tmp_path: Path) -> None:
+    source = folder_of(tmp_path)
+    potstill.export(source, tmp_path / "out", format="hf")
+    assert potstill.info(tmp_path / "out")["fingerprint"] == potstill.info(source)["fingerprint"]
+
+
+def test_a_file_that_says_something_else_is_not_left_behind(tmp_path: Path, monkeypatch) -> None:
+    source = folder_of(tmp_path)
+    monkeypatch.setattr("potstill.workflows.export._TOLERANCE", -1.0)
+    with pytest.raises(RunError, match=r"onnx/model.onnx is off by .*nothing was written"):
+        potstill.export(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_tells_file_size_and_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"body": text}) + "\n" for text in TEXTS))
+    words = ["--check", rows, "--text-column", "body", "--out", tmp_path / "out"]
+    source = folder_of(tmp_path)
+    told = said(capsys, "export", source, *words)
+    assert told.status == 0, told.err
+    assert "onnx/model.onnx" in told.out
+    told = said(capsys, "export", source, *words[:-1], tmp_path / "again", "--json")
+    assert told.answer["checked"]["onnx/model.onnx"]["texts"] == len(TEXTS)
+    assert told.answer["checked"]["onnx/model.onnx"]["same_decisions"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "tflite"], "format"),
+        (["--check", "ROWS"], "no text in a column 'text'"),
+        (["--check", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(
+    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"body": "a film"}) + "\n")
+    given = [str(rows) if word == "ROWS" else word for word in words]
+    told = said(capsys, "export", folder_of(tmp_path), "--out", tmp_path / "out", *given)
+    assert (told.status, told.out) == (2, "")
+    assert message in told.complaint
+    assert not (tmp_path / "out").exists()
