@@ -71,6 +71,8 @@ def test_the_file_is_a_sound_model_beside_config_and_tokenizer(tmp_path: Path) -
     assert {"config.json", "onnx/model.onnx", "onnx/model_quantized.onnx"} <= found
     assert "tokenizer.json" in found or "vocab.txt" in found
     assert not [name for name in found if name.endswith((".data", ".safetensors"))]
+    settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert settings["model_max_length"] == 40
     onnx.checker.check_model(str(tmp_path / "out" / "onnx" / "model.onnx"), full_check=True)
 
 

@@ -7,6 +7,7 @@ model of vectors `last_hidden_state`, (B, T, D), and of vectors `sentence_embedd
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,12 @@ def write_quantized(source: Path, target: Path) -> None:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(source, target, weight_type=QuantType.QUInt8, per_channel=False)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it advises what does not apply to graphs of ours
+    try:
+        quantize_dynamic(source, target, weight_type=QuantType.QUInt8, per_channel=False)
+    finally:
+        logging.disable(before)
 
 
 def _axes_of_logits(folder: ModelFolder) -> Axes:

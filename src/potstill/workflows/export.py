@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.bundle.folder import ModelFolder
+from potstill.bundle.json_files import read_json_object, write_json
 from potstill.bundle.manifest import Manifest, fingerprint, is_identity_file, write_manifest
 from potstill.bundle.opening import open_model
 from potstill.bundle.write import content_of, write_bundle
@@ -255,3 +256,7 @@ def _copy_plain_files(folder: ModelFolder, staging: Path) -> None:
         if file.is_file() and is_identity_file(name) and ".safetensors" not in name:
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, staging / name)
+    settings = staging / "tokenizer_config.json"  # where others look for the longest text
+    if settings.is_file():
+        told = read_json_object(settings) | {"model_max_length": folder.max_length}
+        write_json(settings, told)
