@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +206,40 @@ def test_an_empty_file_has_nothing_to_calibrate_on(
     )
     assert told.status == 2
     assert "empty.jsonl" in told.err
+
+
+TRACED = """
+import json, socket, sys
+
+asked = []
+
+
+def told(own, address):
+    asked.append(repr(address))
+    raise OSError("nobody is asked")
+
+
+socket.socket.connect = told
+socket.socket.connect_ex = told
+socket.getaddrinfo = lambda *words, **named: told(None, words)
+import potstill
+
+potstill.quantize(sys.argv[1], sys.argv[2], calibration=sys.argv[3], threads=1)
+potstill.load(sys.argv[2]).predict(["good"])
+potstill.export(sys.argv[1], sys.argv[4], quantized=True)
+print(json.dumps([asked, [name for name in sys.modules if "telemetry" in name.split(".")[0]]]))
+"""
+
+
+def test_nobody_is_told_of_it(source: Path, rows: Path, tmp_path: Path) -> None:
+    """Ask in a process without pytest, in whose presence NNCF is silent by itself."""
+    words = [source, tmp_path / "small", rows, tmp_path / "onnx"]
+    told = subprocess.run(
+        [sys.executable, "-c", TRACED, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    asked, clients = json.loads(told.stdout.splitlines()[-1])
+    assert asked == []
+    assert clients == []
