@@ -38,6 +38,7 @@ _HOMES = {
     "load": "potstill.runtime.model",
     "quantize": "potstill.verbs",
     "shrink": "potstill.verbs",
+    "tune": "potstill.verbs",
 }
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "load",
     "quantize",
     "shrink",
+    "tune",
 ]
 
 

@@ -123,6 +123,22 @@ def export(model: str | Path, out: str | Path, **options: Any) -> Report:
     return run_export(model, Path(out), ExportOptions(**options))
 
 
+def tune(model: str | Path, **options: Any) -> dict[str, Any]:
+    """Measure engines, precisions and row sizes here, and store the choice in potstill.json.
+
+    Args:
+        model: a model folder.
+        **options: fields of `TuneOptions` (goal, source, text_column, threads).
+
+    Raises:
+        PotstillError: in one line, see `potstill.errors`.
+    """
+    from potstill.workflows.tune import TuneOptions
+    from potstill.workflows.tune import tune as run_tune
+
+    return run_tune(model, TuneOptions(**options))
+
+
 def _asked(kind: Callable[..., Asked], options: dict[str, Any], **named: Any) -> Asked:
     """Return options as the workflow's object; columns are named one by one."""
     from potstill.data.columns import Columns

@@ -25,6 +25,7 @@ from potstill.cli import (
     quantize_verb,
     shrink_verb,
     suite_verb,
+    tune_verb,
 )
 from potstill.cli.bare_options import with_values
 from potstill.cli.render import flush_answer, print_error, print_line
@@ -50,6 +51,7 @@ app.command("quantize", help="Make a model's numbers smaller, behind a gate.")(
     quantize_verb.quantize
 )
 app.command("shrink", help="Tune, distil, compare and write, in one command.")(shrink_verb.shrink)
+app.command("tune", help="Measure which engine serves a model best here.")(tune_verb.tune)
 app.command("suite", help="Measure retention over tasks and seeds.")(suite_verb.suite)
 app.command("evaluate", help="Judge a model on labelled rows.")(evaluate_verb.evaluate)
 app.command("predict", help="Answer texts.")(predict_verb.predict)

@@ -1,7 +1,8 @@
 """The engines by name; the libraries of one are imported only when it is chosen.
 
-"auto" takes CUDA where there is one, through torch, and else the first of OpenVINO, ONNX Runtime
-and torch that is installed. Nothing is measured here.
+"auto" takes what the bundle asks for where it was chosen on such a processor; else CUDA where there
+is one, through torch, and else the first of OpenVINO, ONNX Runtime and torch that is installed.
+Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 
 from potstill.bundle.folder import ModelFolder
 from potstill.errors import MissingExtraError, RecipeError
+from potstill.runtime.choice import EngineChoice, choice_of
 from potstill.runtime.engine import Engine
 from potstill.runtime.openvino_library import openvino
+from potstill.runtime.packed_engine import PackedEngine
 
 _CARD = Path("/proc/driver/nvidia")
 _LIBRARIES: Mapping[str, tuple[str, ...]] = {  # where they are called otherwise than the engine
@@ -36,18 +39,28 @@ def build_engine(
         RecipeError: there is no such engine.
         MissingExtraError: its libraries are not installed.
     """
+    choice = choice_of(folder)
     if engine == "auto":
-        engine = _engine_of(folder) or chosen_engine(device, precision)
+        if choice is not None and _is_free(choice, folder, device, precision):
+            engine = choice.name
+        else:
+            engine = chosen_engine(device, precision)
     if engine not in ENGINES:
         raise RecipeError(f"there is no engine {engine!r}", allowed=", ".join(["auto", *ENGINES]))
-    return ENGINES[engine](folder, device, precision, threads)
+    if choice is not None and engine == choice.name and precision == "auto":
+        precision = choice.precision
+    built = ENGINES[engine](folder, device, precision, threads)
+    if choice is not None and isinstance(built, PackedEngine) and engine == choice.name:
+        built.size = choice.size
+    return built
 
 
-def _engine_of(folder: ModelFolder) -> str | None:
-    """Return the engine of a bundle that holds graphs and no weights."""
-    if folder.has_weights or folder.manifest is None:
-        return None
-    return str(folder.manifest.engine["name"])
+def _is_free(choice: EngineChoice, folder: ModelFolder, device: str, precision: str) -> bool:
+    """Tell whether nothing that is asked for speaks against a bundle's choice."""
+    if not folder.has_weights:
+        return True
+    is_same = precision in ("auto", choice.precision) and device in ("auto", "cpu")
+    return is_same and is_engine_installed(choice.name)
 
 
 def chosen_engine(device: str, precision: str) -> str:

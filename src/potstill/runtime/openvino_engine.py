@@ -15,7 +15,8 @@ from potstill.bundle.runtime_files import (
 from potstill.bundle.safetensors_header import read_header
 from potstill.bundle.weights import WeightFiles, read_tensors
 from potstill.errors import RecipeError
-from potstill.hardware import chosen_threads, cpu_flags, cpu_has_bf16
+from potstill.hardware import chosen_threads, cpu_has_bf16
+from potstill.runtime.choice import choice_of
 from potstill.runtime.graph import leaves_last_layer
 from potstill.runtime.openvino_library import openvino
 from potstill.runtime.openvino_operators import openvino_model
@@ -111,7 +112,7 @@ def load_openvino_engine(
         RecipeError: a device or precision that this engine or machine does not have.
     """
     require_cpu(device, "openvino")
-    usable = _usable_precisions(folder)
+    usable = usable_precisions(folder)
     chosen = usable[-1] if precision == "auto" else precision
     if chosen not in usable:
         raise RecipeError(
@@ -121,15 +122,15 @@ def load_openvino_engine(
     return OpenVinoEngine(folder, precision=chosen, threads=threads or chosen_threads())
 
 
-def _usable_precisions(folder: ModelFolder) -> list[str]:
+def usable_precisions(folder: ModelFolder) -> list[str]:
     """Return what this model and processor can do, what to take unasked last."""
-    choice = folder.manifest.engine if folder.manifest else {}
-    best, stored = choice.get("precision"), stored_precisions(folder.path)
-    if not folder.has_weights:  # the graph may be missing: then its reader says so
-        return [*(name for name in stored if name != best), str(best)]
+    stored = stored_precisions(folder.path)
+    choice = choice_of(folder)
+    if not folder.has_weights and choice is not None:  # the graph may be missing: its reader tells
+        return [*(name for name in stored if name != choice.precision), choice.precision]
     written = [name for name in PRECISIONS if name != "bf16" or cpu_has_bf16()]
-    if best in stored and cpu_flags().issuperset(choice.get("cpu_flags", ())):
-        return [*written, *(name for name in stored if name != best), best]
+    if choice is not None and choice.precision in stored:
+        return [*written, *(name for name in stored if name != choice.precision), choice.precision]
     return [*stored, *written]
 
 

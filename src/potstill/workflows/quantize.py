@@ -37,11 +37,11 @@ from potstill.compress.quantized_graph import (
 from potstill.data.columns import Columns
 from potstill.errors import GateNotMet, RecipeError
 from potstill.files import folder_whole_or_absent, require_free, write_atomically
-from potstill.hardware import cpu_flags
 from potstill.metrics.gate import Gate, judge_gate
 from potstill.recipe import require_choice
 from potstill.report import Measured, Report
 from potstill.runtime.answering import lengths_of_folder, task_of_folder
+from potstill.runtime.choice import EngineChoice, flags_here
 from potstill.runtime.engines import build_engine
 from potstill.runtime.graph import leaves_last_layer
 from potstill.runtime.openvino_library import openvino
@@ -54,7 +54,6 @@ Tell = Callable[[str], None]
 Floats = NDArray[np.floating[Any]]
 
 _SOURCE, _SMALL = "source", "quantized"
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")  # on which speed depends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,11 +315,10 @@ class _Run:
         write_manifest(made, self.manifest(None))
 
     def _choice(self) -> Mapping[str, Any]:
-        flags = [flag for flag in _FLAGS if flag in cpu_flags()]
+        precision = self.options.precision
+        choice = EngineChoice(name=OPENVINO, precision=precision, cpu_flags=flags_here())
         return {
-            "name": OPENVINO,
-            "precision": self.options.precision,
-            "cpu_flags": flags,
+            **choice.to_json(),
             "tried": [each.to_json() for each in self.tried],
         }
 

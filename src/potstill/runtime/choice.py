@@ -1,0 +1,74 @@
+"""Which engine a bundle asks for: a choice that was measured, with the processor it was made on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from potstill.bundle.folder import ModelFolder
+from potstill.errors import ModelError
+from potstill.hardware import cpu_flags
+from potstill.runtime.packed_rows import RowSize
+
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm")
+_USUAL = RowSize()
+_FIELDS = {"name": str, "precision": str, "row_tokens": int, "request_tokens": int}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineChoice:
+    """An engine, what it computes in, and how much at once."""
+
+    name: str
+    precision: str
+    row_tokens: int = _USUAL.row_tokens
+    request_tokens: int = _USUAL.request_tokens
+    cpu_flags: tuple[str, ...] = ()  # on which speed depends
+
+    @property
+    def size(self) -> RowSize:
+        """Return the size of rows and calls."""
+        return RowSize(self.row_tokens, self.request_tokens)
+
+    @property
+    def is_for_here(self) -> bool:
+        """Tell whether this processor has what the choice was made on."""
+        return cpu_flags().issuperset(self.cpu_flags)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the manifest holds it."""
+        return asdict(self)
+
+
+def flags_here() -> tuple[str, ...]:
+    """Return the flags of this processor on which speed depends."""
+    return tuple(flag for flag in _FLAGS if flag in cpu_flags())
+
+
+def choice_of(folder: ModelFolder) -> EngineChoice | None:
+    """Return what a bundle asks for, None where it asks for nothing or another processor.
+
+    A bundle that holds graphs and no weights has no other way to answer, whatever the processor.
+
+    Raises:
+        ModelError: the manifest's words cannot be understood.
+    """
+    told = folder.manifest.engine if folder.manifest else {}
+    if not told:
+        return None
+    choice = _read(told, str(folder.path / "potstill.json"))
+    return choice if choice.is_for_here or not folder.has_weights else None
+
+
+def _read(told: Mapping[str, Any], where: str) -> EngineChoice:
+    for name in ("name", "precision"):
+        if name not in told:
+            raise ModelError(f"engine has no {name}", where=where, cure="copy the bundle again")
+    for name, kind in _FIELDS.items():
+        if name in told and type(told[name]) is not kind:
+            raise ModelError(
+                f"engine.{name} is {told[name]!r}", where=where, cure="copy the bundle again"
+            )
+    known = {name: told[name] for name in _FIELDS if name in told}
+    return EngineChoice(**known, cpu_flags=tuple(map(str, told.get("cpu_flags", ()))))

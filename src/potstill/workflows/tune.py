@@ -1,0 +1,183 @@
+"""`tune`: engines, precisions and row sizes measured on this machine, and the choice stored.
+
+All candidates answer the same texts, in rounds that take turns, so that a slow moment of the
+machine meets all of them. Nothing is measured when a model answers: it reads what stands here.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from potstill.bundle.folder import ModelFolder
+from potstill.bundle.manifest import Manifest, write_manifest
+from potstill.bundle.opening import open_model
+from potstill.bundle.runtime_files import runtime_files, verified_file
+from potstill.data.readers import read_rows
+from potstill.errors import DataError, RecipeError
+from potstill.measure.sample_texts import SAMPLE_TEXTS
+from potstill.recipe import require_choice
+from potstill.runtime.choice import EngineChoice, flags_here
+from potstill.runtime.engine import Engine
+from potstill.runtime.engines import ENGINES, build_engine, is_engine_installed
+from potstill.runtime.openvino_engine import usable_precisions
+from potstill.runtime.outputs import OutputShapes
+from potstill.runtime.packed_engine import PackedEngine
+from potstill.text.ragged import RaggedBatch
+
+THROUGHPUT, LATENCY = "throughput", "latency"
+GOALS = (THROUGHPUT, LATENCY)
+Tell = Callable[[str], None]
+
+_SIZES = ((128, 256), (128, 512), (256, 512))  # slots of a row, of a call
+_REPEATS = 8  # of our sentences
+_MOST_TEXTS = 1_024
+_ROUNDS, _ALONE = 3, 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneOptions:
+    """On what it is measured, and what counts."""
+
+    goal: str = THROUGHPUT
+    source: str | None = None  # file of rows; None: sentences of ours
+    text_column: str = "text"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no goal.
+
+        Raises:
+            RecipeError: with the goals that there are.
+        """
+        require_choice("goal", self.goal, GOALS)
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One way to answer, and what was measured of it."""
+
+    choice: EngineChoice
+    engine: Engine
+    seconds: float = float("inf")  # of all texts at once, the best round
+    p50_ms: float = float("inf")  # of one text alone, the best round's median
+
+    def to_json(self, tokens: int) -> dict[str, Any]:
+        """Return choice and speed."""
+        return {
+            "engine": self.choice.name,
+            "precision": self.choice.precision,
+            "row_tokens": self.choice.row_tokens,
+            "request_tokens": self.choice.request_tokens,
+            "tokens_per_second": round(tokens / self.seconds, 1),
+            "p50_ms": round(self.p50_ms, 3),
+        }
+
+
+def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> dict[str, Any]:
+    """Measure, and store the choice in the folder's potstill.json.
+
+    Raises:
+        InputError: the model cannot be used, or lies where nothing is stored.
+        DataError: no texts.
+    """
+    if str(model).startswith("hub:"):
+        raise RecipeError(
+            f"{model} lies in the hub's cache, where nothing is stored",
+            cure="potstill export MODEL --format hf --out FOLDER, and tune that",
+        )
+    folder = open_model(model)
+    for name in runtime_files(folder.path):
+        verified_file(folder.path, name, folder.manifest)
+    texts = _texts(folder, options)
+    candidates = list(_candidates(folder, options))
+    _measure(candidates, texts, OutputShapes(folder.config, folder.answering_head), tell)
+    best = min(candidates, key=_cost(options.goal))
+    manifest = folder.manifest or Manifest(task=folder.task)
+    told = {name: manifest.engine[name] for name in ("tried",) if name in manifest.engine}
+    write_manifest(folder.path, replace(manifest, engine=best.choice.to_json() | told))
+    ranked = sorted(candidates, key=_cost(options.goal))
+    return {
+        "model": str(model),
+        "goal": options.goal,
+        "texts": len(texts),
+        "tokens": texts.total_tokens,
+        "chosen": best.choice.to_json(),
+        "measured": [each.to_json(texts.total_tokens) for each in ranked],
+    }
+
+
+def _candidates(folder: ModelFolder, options: TuneOptions) -> Iterator[Candidate]:
+    for name in ENGINES:
+        if not is_engine_installed(name) or not (folder.has_weights or name == "openvino"):
+            continue
+        for precision in _precisions(name, folder):
+            engine = build_engine(
+                folder, engine=name, device="cpu", precision=precision, threads=options.threads
+            )
+            for row_tokens, request_tokens in _SIZES[: 1 if name == "torch" else None]:
+                choice = EngineChoice(
+                    name=name,
+                    precision=engine.precision,
+                    row_tokens=row_tokens,
+                    request_tokens=request_tokens,
+                    cpu_flags=flags_here(),
+                )
+                yield Candidate(choice, engine)
+
+
+def _precisions(name: str, folder: ModelFolder) -> list[str]:
+    if name == "openvino":
+        return usable_precisions(folder)
+    return ["fp32"] if name == "onnx" else ["auto"]
+
+
+def _measure(
+    candidates: list[Candidate], texts: RaggedBatch, shapes: OutputShapes, tell: Tell | None
+) -> None:
+    """Fill in the best of some rounds; the first one is not counted."""
+    output = [shapes.names[0]]
+    middle = sorted(range(len(texts)), key=lambda text: texts.lengths[text])[len(texts) // 2]
+    alone = texts.take([middle])
+    for number in range(_ROUNDS + 1):
+        if tell is not None:
+            tell(f"round {number} of {_ROUNDS}, {len(candidates)} candidates")
+        for candidate in candidates:
+            if isinstance(candidate.engine, PackedEngine):
+                candidate.engine.size = candidate.choice.size
+            seconds = _seconds(partial(candidate.engine.run, texts, output))
+            one = partial(candidate.engine.run, alone, output)
+            calls = [_seconds(one) for _ in range(_ALONE)]
+            if number:
+                candidate.seconds = min(candidate.seconds, seconds)
+                candidate.p50_ms = min(candidate.p50_ms, 1e3 * statistics.median(calls))
+
+
+def _cost(goal: str) -> Callable[[Candidate], float]:
+    return lambda each: each.seconds if goal == THROUGHPUT else each.p50_ms
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def _texts(folder: ModelFolder, options: TuneOptions) -> RaggedBatch:
+    texts = list(SAMPLE_TEXTS) * _REPEATS
+    if options.source is not None:
+        rows = read_rows(options.source, limit=_MOST_TEXTS)
+        if options.text_column not in rows or not len(rows):
+            raise DataError(
+                f"no text in a column {options.text_column!r}",
+                where=rows.source,
+                allowed=", ".join(rows.columns) or "rows",
+                cure="name it with --text-column",
+            )
+        texts = [str(text) for text in rows.column(options.text_column)]
+    return folder.tokenizer().encode(texts, max_length=folder.max_length).batch

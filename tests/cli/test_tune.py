@@ -1,0 +1,110 @@
+"""`potstill tune`: what was measured here is stored, and taken where it fits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import potstill
+from potstill.errors import ModelError
+from tests.command_line import said
+from tests.folders import write_tiny_model
+
+pytest.importorskip("openvino", reason="pip install 'potstill[cpu]'")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("potstill.workflows.tune.SAMPLE_TEXTS", ("a good film", "boring", "fun"))
+    return write_tiny_model(tmp_path / "tiny", "classification", task="classification")
+
+
+def engine_told(folder: Path) -> dict[str, object]:
+    told = json.loads((folder / "potstill.json").read_text())["engine"]
+    assert isinstance(told, dict)
+    return told
+
+
+def test_the_fastest_is_stored_and_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = potstill.info(folder)["fingerprint"]
+    found = said(capsys, "tune", folder, "--threads", "1", "--json").answer
+    speeds = [each["tokens_per_second"] for each in found["measured"]]
+    assert speeds == sorted(speeds, reverse=True)
+    assert {each["engine"] for each in found["measured"]} >= {"openvino", "torch"}
+    assert found["chosen"]["name"] == found["measured"][0]["engine"]
+    assert engine_told(folder) == found["chosen"]
+    model = potstill.load(folder, threads=1)
+    assert (model.engine.name, model.engine.precision) == (
+        found["chosen"]["name"],
+        found["chosen"]["precision"],
+    )
+    assert potstill.info(folder)["fingerprint"] == before
+
+
+def test_latency_is_another_goal(folder: Path) -> None:
+    found = potstill.tune(folder, goal="latency", threads=1)
+    times = [each["p50_ms"] for each in found["measured"]]
+    assert times == sorted(times)
+
+
+def write_choice(folder: Path, **engine: object) -> None:
+    file = folder / "potstill.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"engine": engine}))
+
+
+def test_a_choice_of_another_processor_is_not_taken(folder: Path) -> None:
+    write_choice(folder, name="onnx", precision="fp32", cpu_flags=["no_such_flag"])
+    assert potstill.load(folder).engine.name == "openvino"
+    write_choice(folder, name="onnx", precision="fp32", row_tokens=64, request_tokens=128)
+    engine = potstill.load(folder).engine
+    assert engine.name == "onnx"
+    assert (engine.size.row_tokens, engine.size.request_tokens) == (64, 128)
+
+
+def test_what_is_asked_for_goes_before_the_choice(folder: Path) -> None:
+    write_choice(folder, name="onnx", precision="fp32")
+    assert potstill.load(folder, engine="torch").engine.name == "torch"
+    assert potstill.load(folder, precision="bf16", engine="openvino").engine.precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ({"name": "onnx"}, "engine has no precision"),
+        ({"name": 7, "precision": "fp32"}, "engine.name is 7"),
+    ],
+)
+def test_a_choice_that_is_none_is_told(folder: Path, engine: dict, message: str) -> None:
+    write_choice(folder, **engine)
+    with pytest.raises(ModelError, match=message):
+        potstill.load(folder)
+
+
+def test_an_engine_that_is_not_here_is_passed_over(folder: Path) -> None:
+    write_choice(folder, name="of a later release", precision="fp32")
+    assert potstill.load(folder).engine.name == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--goal", "beauty"], "goal"),
+        (["--input", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(
+    folder: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = said(capsys, "tune", folder, *words)
+    assert (told.status, told.out) == (2, "")
+    assert message in told.complaint
+    assert engine_told(folder) == {}
+
+
+def test_a_name_on_the_hub_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(capsys, "tune", "hub:org/name")
+    assert told.status == 2
+    assert "nothing is stored" in told.complaint
