@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -156,6 +157,14 @@ def is_identity_file(name: str) -> bool:
         or ("/" not in name and name.endswith((".safetensors", ".safetensors.index.json")))
         or name.endswith(("_Pooling/config.json", "_Dense/config.json", "_Dense/model.safetensors"))
     )
+
+
+def copy_identity_files(source: Path, target: Path, *, with_weights: bool) -> None:
+    """Copy what determines a model's answers into another folder, with or without its weights."""
+    for name in _files_of(source):
+        if is_identity_file(name) and (with_weights or ".safetensors" not in name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target / name)
 
 
 def is_runtime_file(name: str) -> bool:

@@ -18,12 +18,17 @@ from numpy.typing import NDArray
 
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.json_files import read_json_object, write_json
-from potstill.bundle.manifest import Manifest, fingerprint, is_identity_file, write_manifest
+from potstill.bundle.manifest import (
+    Manifest,
+    copy_identity_files,
+    fingerprint,
+    write_manifest,
+)
 from potstill.bundle.opening import open_model
 from potstill.bundle.write import content_of, write_bundle
 from potstill.compress import onnx_export
-from potstill.data.readers import read_rows
-from potstill.errors import DataError, RunError
+from potstill.data.plain_texts import plain_texts
+from potstill.errors import RunError
 from potstill.files import folder_whole_or_absent, require_free
 from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_choice
@@ -139,15 +144,7 @@ def _written(folder: ModelFolder, staging: Path, options: ExportOptions) -> dict
 def _texts(folder: ModelFolder, options: ExportOptions) -> RaggedBatch:
     texts = list(SAMPLE_TEXTS)
     if options.check is not None:
-        rows = read_rows(options.check)
-        if options.text_column not in rows or not len(rows):
-            raise DataError(
-                f"no text in a column {options.text_column!r}",
-                where=rows.source,
-                allowed=", ".join(rows.columns) or "rows",
-                cure="name it with --text-column",
-            )
-        texts = [str(text) for text in rows.column(options.text_column)]
+        texts = plain_texts(options.check, options.text_column)
     return folder.tokenizer().encode(texts, max_length=folder.max_length).batch
 
 
@@ -251,11 +248,7 @@ def _write_ir(source: Path, target: Path) -> None:
 
 def _copy_plain_files(folder: ModelFolder, staging: Path) -> None:
     """Copy config and tokenizer; weights stand in the exported file."""
-    for file in sorted(folder.path.rglob("*")):
-        name = file.relative_to(folder.path).as_posix()
-        if file.is_file() and is_identity_file(name) and ".safetensors" not in name:
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, staging / name)
+    copy_identity_files(folder.path, staging, with_weights=False)
     settings = staging / "tokenizer_config.json"  # where others look for the longest text
     if settings.is_file():
         told = read_json_object(settings) | {"model_max_length": folder.max_length}

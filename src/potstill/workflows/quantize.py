@@ -20,7 +20,12 @@ from numpy.typing import NDArray
 
 from potstill.bundle.card import model_card
 from potstill.bundle.folder import ModelFolder, open_folder
-from potstill.bundle.manifest import Manifest, fingerprint, is_identity_file, write_manifest
+from potstill.bundle.manifest import (
+    Manifest,
+    copy_identity_files,
+    fingerprint,
+    write_manifest,
+)
 from potstill.bundle.named_weights import fp32_weights
 from potstill.bundle.opening import open_model
 from potstill.bundle.runtime_files import LAST_LAYER, OPENVINO, graph_file
@@ -306,12 +311,7 @@ class _Run:
         if leaves_last_layer(self.folder.answering_head):
             layer = {part: self.weights[f"head.output.{part}"] for part in ("weight", "bias")}
             write_tensor_file(made / LAST_LAYER, layer)
-        for file in sorted(self.folder.path.rglob("*")):
-            name = file.relative_to(self.folder.path).as_posix()
-            is_wanted = self.options.keep_source or ".safetensors" not in name
-            if file.is_file() and is_identity_file(name) and is_wanted:
-                (made / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, made / name)
+        copy_identity_files(self.folder.path, made, with_weights=self.options.keep_source)
         write_manifest(made, self.manifest(None))
 
     def _choice(self) -> Mapping[str, Any]:

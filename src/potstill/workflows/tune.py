@@ -18,8 +18,8 @@ from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import Manifest, write_manifest
 from potstill.bundle.opening import open_model
 from potstill.bundle.runtime_files import runtime_files, verified_file
-from potstill.data.readers import read_rows
-from potstill.errors import DataError, RecipeError
+from potstill.data.plain_texts import plain_texts
+from potstill.errors import RecipeError
 from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_choice
 from potstill.runtime.choice import EngineChoice, flags_here
@@ -171,13 +171,5 @@ def _seconds(run: Callable[[], object]) -> float:
 def _texts(folder: ModelFolder, options: TuneOptions) -> RaggedBatch:
     texts = list(SAMPLE_TEXTS) * _REPEATS
     if options.source is not None:
-        rows = read_rows(options.source, limit=_MOST_TEXTS)
-        if options.text_column not in rows or not len(rows):
-            raise DataError(
-                f"no text in a column {options.text_column!r}",
-                where=rows.source,
-                allowed=", ".join(rows.columns) or "rows",
-                cure="name it with --text-column",
-            )
-        texts = [str(text) for text in rows.column(options.text_column)]
+        texts = plain_texts(options.source, options.text_column, limit=_MOST_TEXTS)
     return folder.tokenizer().encode(texts, max_length=folder.max_length).batch
