@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from potstill.hardware import give_back_freed_memory, keep_freed_memory
 from potstill.measure.memory import resident_bytes
 
-_GROWTH = 1.5  # what is held may grow so far beyond what a few steps need
+_GROWTH = 1.2  # what is held may grow so far beyond what a few steps need, and forecasts say
 _LEARNED_FROM = 10  # steps, whose batches differ in size
 
 

@@ -26,10 +26,10 @@ def told_of(helds: list[int], *, is_kept: bool = True) -> list[int]:
     return given_back
 
 
-def test_it_is_handed_back_when_half_more_is_held_than_ten_steps_needed() -> None:
+def test_it_is_handed_back_when_a_fifth_more_is_held_than_ten_steps_needed() -> None:
     ten = [80, 100, 90, 70, 100, 60, 80, 90, 100, 100]
-    assert told_of([*ten, 120, 150, 151, 100]) == [12]
-    assert told_of([*ten, 151, *ten, 120, 151]) == [10, 22]
+    assert told_of([*ten, 110, 120, 121, 100]) == [12]
+    assert told_of([*ten, 121, *ten, 115, 121]) == [10, 22]
 
 
 def test_large_steps_at_the_beginning_are_no_pile() -> None:
