@@ -328,6 +328,20 @@ def distillation(result: Result) -> str:
     return f"{told}\n\nLarge matrix products ran at {rates} (GFLOP/s) in the same run."
 
 
+def stored_words(result: Result) -> str:
+    rows = [
+        [
+            str(row["words"]),
+            f"{row['probability']:.2f}",
+            f"{row['loss_of_live']:.2f}",
+            f"{row['gradient_cosine']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["words kept", "their probability", "loss, of the live one", "cosine of gradients"]
+    return table(header, rows)
+
+
 def forecast(result: Result) -> str:
     rows = [
         [
@@ -362,6 +376,7 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "search": search,
     "signals": signals,
     "distillation": distillation,
+    "stored_words": stored_words,
     "forecast": forecast,
     "kills_general": kills,
 }
