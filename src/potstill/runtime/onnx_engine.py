@@ -8,8 +8,7 @@ from potstill.bundle.folder import ModelFolder
 from potstill.errors import MissingExtraError, RecipeError
 from potstill.hardware import chosen_threads
 from potstill.runtime.onnx_operators import onnx_model
-from potstill.runtime.openvino_engine import require_cpu
-from potstill.runtime.packed_engine import PackedEngine, Take, graph_inputs, told
+from potstill.runtime.packed_engine import PackedEngine, Take, graph_inputs, require_cpu, told
 from potstill.runtime.packed_rows import PackedRows
 
 

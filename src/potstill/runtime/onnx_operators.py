@@ -90,98 +90,91 @@ class OnnxOperators:
 
     def rows(self, table: str, numbers_RT: str) -> str:
         """Return rows of a table."""
-        return self._made("Gather", table, numbers_RT, axis=0)
+        return self.made("Gather", table, numbers_RT, axis=0)
 
     def add(self, left: str, right: str) -> str:
         """Return the sum."""
-        return self._made("Add", left, right)
+        return self.made("Add", left, right)
 
     def divided(self, left: str, right: str) -> str:
         """Return the quotient."""
-        return self._made("Div", left, right)
+        return self.made("Div", left, right)
 
     def times(self, node: str, factor: float) -> str:
         """Return a node times a number."""
-        return self._made("Mul", node, self._number(np.float32(factor)))
+        return self.made("Mul", node, self._number(np.float32(factor)))
 
     def product(self, left: str, right: str, *, is_turned: bool = False, name: str = "") -> str:
         """Return left times right; a weight is turned here, once."""
         if is_turned and right in self._constants:
             right = self._turned(right)
         elif is_turned:
-            right = self._made("Transpose", right, perm=[0, 1, 3, 2])
-        return self._made("MatMul", left, right, name=name)
+            right = self.made("Transpose", right, perm=[0, 1, 3, 2])
+        return self.made("MatMul", left, right, name=name)
 
     def softmax(self, node: str) -> str:
         """Return shares over the last axis."""
-        return self._made("Softmax", node, axis=-1)
+        return self.made("Softmax", node, axis=-1)
 
     def norm(self, node: str, scale: str, shift: str, epsilon: float) -> str:
         """Return mean 0 and deviation 1, scaled and shifted."""
-        return self._made("LayerNormalization", node, scale, shift, axis=-1, epsilon=epsilon)
+        return self.made("LayerNormalization", node, scale, shift, axis=-1, epsilon=epsilon)
 
     def activated(self, node: str, name: str) -> str:
         """Return an activation."""
         if name in _FORMS:
-            return self._made("Gelu", node, approximate=_FORMS[name])
-        return self._made("Relu" if name == "relu" else "Tanh", node)
+            return self.made("Gelu", node, approximate=_FORMS[name])
+        return self.made("Relu" if name == "relu" else "Tanh", node)
 
     def split(self, node_RQD: str, heads: int, width: int) -> str:
         """Split into heads."""
-        split = self._made("Reshape", node_RQD, self._numbers([0, 0, heads, width]))
-        return self._made("Transpose", split, perm=[0, 2, 1, 3])
+        split = self.made("Reshape", node_RQD, self.whole_numbers([0, 0, heads, width]))
+        return self.made("Transpose", split, perm=[0, 2, 1, 3])
 
     def joined(self, node_RHQK: str) -> str:
         """Join heads."""
-        turned = self._made("Transpose", node_RHQK, perm=[0, 2, 1, 3])
-        return self._made("Reshape", turned, self._numbers([0, 0, -1]))
+        turned = self.made("Transpose", node_RHQK, perm=[0, 2, 1, 3])
+        return self.made("Reshape", turned, self.whole_numbers([0, 0, -1]))
 
     def is_equal(self, queries_RQ: str, keys_RT: str) -> str:
         """Tell where both numbers are the same."""
-        queries_RQ1 = self._made("Unsqueeze", queries_RQ, self._numbers([2]))
-        keys_R1T = self._made("Unsqueeze", keys_RT, self._numbers([1]))
-        return self._made("Equal", queries_RQ1, keys_R1T)
+        queries_RQ1 = self.made("Unsqueeze", queries_RQ, self.whole_numbers([2]))
+        keys_R1T = self.made("Unsqueeze", keys_RT, self.whole_numbers([1]))
+        return self.made("Equal", queries_RQ1, keys_R1T)
 
     def bias(self, sees_RQT: str) -> str:
         """Return what is added to scores."""
         seen, hidden = self._number(np.float32(0.0)), self._number(HIDDEN)
-        return self._made(
-            "Unsqueeze", self._made("Where", sees_RQT, seen, hidden), self._numbers([1])
+        return self.made(
+            "Unsqueeze", self.made("Where", sees_RQT, seen, hidden), self.whole_numbers([1])
         )
 
     def as_numbers(self, is_true: str) -> str:
         """Return 1.0 and 0.0."""
-        return self._made("Cast", is_true, to=self._onnx.TensorProto.FLOAT)
+        return self.made("Cast", is_true, to=self._onnx.TensorProto.FLOAT)
 
     def total(self, node: str) -> str:
         """Return the sum over the last axis."""
-        return self._made("ReduceSum", node, self._numbers([-1]), keepdims=1)
+        return self.made("ReduceSum", node, self.whole_numbers([-1]), keepdims=1)
 
     def picked(self, numbers_RT: str, slots_RF: str) -> str:
         """Return the numbers at some slots of each row."""
-        return self._made("GatherElements", numbers_RT, slots_RF, axis=1)
+        return self.made("GatherElements", numbers_RT, slots_RF, axis=1)
 
     def at_slots(self, node_RTD: str, slots_RF: str) -> str:
         """Return the states at some slots of each row."""
-        slots = self._made("Cast", slots_RF, to=self._onnx.TensorProto.INT64)
-        slots_RF1 = self._made("Unsqueeze", slots, self._numbers([2]))
-        return self._made("GatherND", node_RTD, slots_RF1, batch_dims=1)
+        slots = self.made("Cast", slots_RF, to=self._onnx.TensorProto.INT64)
+        slots_RF1 = self.made("Unsqueeze", slots, self.whole_numbers([2]))
+        return self.made("GatherND", node_RTD, slots_RF1, batch_dims=1)
 
     def of_length_1(self, node: str) -> str:
         """Return vectors of length 1."""
-        length = self._made("ReduceL2", node, self._numbers([-1]), keepdims=1)
+        length = self.made("ReduceL2", node, self.whole_numbers([-1]), keepdims=1)
         least = self._number(np.float32(1e-12))
-        return self.divided(node, self._made("Max", length, least))
+        return self.divided(node, self.made("Max", length, least))
 
-    def made(self, kind: str, *inputs: str, **settings: Any) -> str:
-        """Return the output of any other operator."""
-        return self._made(kind, *inputs, **settings)
-
-    def whole_numbers(self, values: Sequence[int]) -> str:
-        """Return int64 numbers that stand in the graph."""
-        return self._numbers(values)
-
-    def _made(self, kind: str, *inputs: str, name: str = "", **settings: Any) -> str:
+    def made(self, kind: str, *inputs: str, name: str = "", **settings: Any) -> str:
+        """Add an operator and return its output; a name tells it apart, its place is added."""
         output = f"{name or kind.lower()}.{len(self._nodes)}"
         node = self._onnx.helper.make_node(kind, list(inputs), [output], name=output, **settings)
         self._nodes.append(node)
@@ -200,7 +193,8 @@ class OnnxOperators:
     def _number(self, value: np.float32) -> str:
         return self.constant(np.asarray(value), f"number {value}")
 
-    def _numbers(self, values: Sequence[int]) -> str:
+    def whole_numbers(self, values: Sequence[int]) -> str:
+        """Return int64 numbers that stand in the graph."""
         return self.constant(np.array(values, dtype=np.int64), f"numbers {list(values)}")
 
 

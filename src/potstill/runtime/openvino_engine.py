@@ -20,7 +20,14 @@ from potstill.runtime.choice import choice_of
 from potstill.runtime.graph import leaves_last_layer
 from potstill.runtime.openvino_library import openvino
 from potstill.runtime.openvino_operators import openvino_model
-from potstill.runtime.packed_engine import Floats, PackedEngine, Take, graph_inputs, told
+from potstill.runtime.packed_engine import (
+    Floats,
+    PackedEngine,
+    Take,
+    graph_inputs,
+    require_cpu,
+    told,
+)
 from potstill.runtime.packed_rows import PackedRows
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -132,17 +139,3 @@ def usable_precisions(folder: ModelFolder) -> list[str]:
     if choice is not None and choice.precision in stored:
         return [*written, *(name for name in stored if name != choice.precision), choice.precision]
     return [*stored, *written]
-
-
-def require_cpu(device: str, engine: str) -> None:
-    """Check the device of an engine that knows one only.
-
-    Raises:
-        RecipeError: another one is asked for.
-    """
-    if device not in ("auto", "cpu"):
-        raise RecipeError(
-            f"device is {device!r}",
-            allowed=f"auto, cpu with the {engine} engine",
-            cure="use --engine torch",
-        )

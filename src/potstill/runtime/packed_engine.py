@@ -16,7 +16,7 @@ from potstill.architectures.config import EncoderConfig
 from potstill.architectures.fitting import require_fitting
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.named_weights import fp32_weights
-from potstill.errors import OutOfMemory
+from potstill.errors import OutOfMemory, RecipeError
 from potstill.runtime import graph
 from potstill.runtime.engine import Outputs
 from potstill.runtime.outputs import OutputShapes
@@ -120,6 +120,20 @@ def graph_inputs(rows: PackedRows, config: EncoderConfig) -> Inputs:
         types = rows.batch.token_types
         inputs[graph.TOKEN_TYPES] = rows.laid_out(_ALL_OF_TYPE_0 if types is None else types)
     return inputs
+
+
+def require_cpu(device: str, engine: str) -> None:
+    """Check the device of an engine that knows one only.
+
+    Raises:
+        RecipeError: another one is asked for.
+    """
+    if device not in ("auto", "cpu"):
+        raise RecipeError(
+            f"device is {device!r}",
+            allowed=f"auto, cpu with the {engine} engine",
+            cure="use --engine torch",
+        )
 
 
 def told(error: Exception) -> Exception:

@@ -25,7 +25,6 @@ from potstill.recipe import require_choice
 from potstill.runtime.choice import EngineChoice, flags_here
 from potstill.runtime.engine import Engine
 from potstill.runtime.engines import ENGINES, build_engine, is_engine_installed
-from potstill.runtime.openvino_engine import usable_precisions
 from potstill.runtime.outputs import OutputShapes
 from potstill.runtime.packed_engine import PackedEngine
 from potstill.text.ragged import RaggedBatch
@@ -133,6 +132,8 @@ def _candidates(folder: ModelFolder, options: TuneOptions) -> Iterator[Candidate
 
 def _precisions(name: str, folder: ModelFolder) -> list[str]:
     if name == "openvino":
+        from potstill.runtime.openvino_engine import usable_precisions  # it may not be installed
+
         return usable_precisions(folder)
     return ["fp32"] if name == "onnx" else ["auto"]
 

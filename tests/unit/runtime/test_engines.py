@@ -184,3 +184,22 @@ def test_neither_torch_nor_telemetry_is_loaded(tmp_path: Path, name: str) -> Non
     assert used == name
     assert "torch" not in modules
     assert not [module for module in modules if "telemetry" in module]
+
+
+@pytest.mark.parametrize("missing", ["openvino", "onnxruntime"])
+def test_one_engine_does_without_the_other(tmp_path: Path, missing: str) -> None:
+    folder = folder_of(tmp_path)
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "import potstill\n"
+        f"model = potstill.load({str(folder.path)!r}, threads=1)\n"
+        "model.predict(['a good film'])\n"
+        f"found = potstill.tune({str(folder.path)!r}, threads=1)\n"
+        "print(model.engine.name, {each['engine'] for each in found['measured']})"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    left = "onnx" if missing == "openvino" else "openvino"
+    assert told.stdout.startswith(left), told.stderr
+    assert missing.removesuffix("runtime") not in told.stdout
