@@ -14,7 +14,7 @@ from potstill.runtime.packed_rows import RowSize, packed_requests
 from potstill.text.ragged import RaggedBatch
 
 _MOST_TEXTS = 300
-_CALL = RowSize(row_tokens=128, request_tokens=256)
+_CALL = RowSize(request_tokens=256)
 
 
 def calibration_calls(

@@ -1,12 +1,16 @@
 """The encoder and its heads as a graph of operators: what engines without torch are built of.
 
 It is the one twin of `models/` that is allowed: with it any folder runs without torch, and the
-graph has the shape that serves best. Texts lie packed in rows; attention stays inside each text by
-a mask that is made once; the last layer is computed only where the head reads it. The graph is
-stated here, once; what an operator is called is the library's matter.
+graph has the shape that serves best. All tokens of a call lie end to end, so that no product is
+spent on padding; for attention alone they are laid into rows of several texts, where a mask, made
+once, keeps them apart; the last layer is computed only where the head reads it. The graph is stated
+here, once; what an operator is called is the library's matter.
+
+A caller whose tokens lie in padded rows already, one text each, leaves the layout out.
 
 Legend: R rows, T slots of a row, F texts of a row at most, Q queried slots of a row (T or F),
-D hidden width, H heads, K head width, C outputs, V vocabulary.
+D hidden width, H heads, K head width, C outputs, V vocabulary. With a layout there is one row of
+all tokens, R = 1, and attention has P rows of W slots.
 """
 
 from __future__ import annotations
@@ -28,6 +32,9 @@ Node = Any  # the library's own
 IDS, POSITIONS, TOKEN_TYPES = "ids", "positions", "token_types"  # (R, T) of each token
 TEXTS = "texts"  # (R, T) number of each token's text in its row, from 1; 0: an empty slot
 FIRSTS = "firsts"  # (R, F) slot of each text's first token; 0 where a row has fewer texts
+TOKENS_OF_SLOTS = "tokens_of_slots"  # (P, W) which token lies in each slot; any in an empty one
+TEXTS_OF_SLOTS = "texts_of_slots"  # (P, W) the number of its text; 0: an empty slot
+SLOTS = "slots"  # (1, T) where each token lies among the P * W
 VECTORS = "vectors"
 
 HIDDEN = np.float32(-1e4)  # added to the score of another text's key: e^-10000 is 0 in any format
@@ -104,12 +111,29 @@ class Operators(Protocol):
         """Return the states at some slots of each row, (R, F, D)."""
         ...
 
+    def laid_out(self, node_1TD: Node, tokens_PW: Node, width: int) -> Node:
+        """Lay tokens, vectors of width D, into rows, (P, W, D)."""
+        ...
+
+    def taken_back(self, node_PWD: Node, slots_1T: Node) -> Node:
+        """Return tokens from rows to where they lay, (1, T, D)."""
+        ...
+
     def of_length_1(self, node: Node) -> Node:
         """Return vectors of length 1."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How tokens that lie end to end are laid into rows for attention."""
+
+    tokens_PW: Node
+    texts_PW: Node
+    slots_1T: Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GraphInputs:
     """The parameters of a graph."""
 
@@ -118,18 +142,30 @@ class GraphInputs:
     texts_RT: Node
     firsts_RF: Node
     token_types_RT: Node | None
+    layout: Layout | None = None
 
     @classmethod
-    def of(cls, parameters: Sequence[Node]) -> GraphInputs:
-        """Take parameters in the order of `input_names`."""
-        ids_RT, positions_RT, texts_RT, firsts_RF, *types = parameters
-        return cls(ids_RT, positions_RT, texts_RT, firsts_RF, types[0] if types else None)
+    def of(cls, parameters: Mapping[str, Node]) -> GraphInputs:
+        """Take the parameters that `input_names` names."""
+        return cls(
+            ids_RT=parameters[IDS],
+            positions_RT=parameters[POSITIONS],
+            texts_RT=parameters[TEXTS],
+            firsts_RF=parameters[FIRSTS],
+            token_types_RT=parameters.get(TOKEN_TYPES),
+            layout=Layout(
+                tokens_PW=parameters[TOKENS_OF_SLOTS],
+                texts_PW=parameters[TEXTS_OF_SLOTS],
+                slots_1T=parameters[SLOTS],
+            ),
+        )
 
 
 def input_names(config: EncoderConfig) -> list[str]:
     """Return the names of the parameters that a model has."""
     types = [TOKEN_TYPES] if has_token_types(config) else []
-    return [IDS, POSITIONS, TEXTS, FIRSTS, *types]
+    layout = [TOKENS_OF_SLOTS, TEXTS_OF_SLOTS, SLOTS]
+    return [IDS, POSITIONS, TEXTS, FIRSTS, *layout, *types]
 
 
 def has_token_types(config: EncoderConfig) -> bool:
@@ -171,8 +207,9 @@ class GraphWriter:
 
     def encoder(self, *, is_pruned: bool) -> list[Node]:
         """Return all hidden states; the last at the first positions only, (R, F, D), if pruned."""
-        ops, texts_RT = self.ops, self.inputs.texts_RT
-        mask = ops.bias(ops.is_equal(texts_RT, texts_RT))
+        ops, layout = self.ops, self.inputs.layout
+        texts = self.inputs.texts_RT if layout is None else layout.texts_PW
+        mask = ops.bias(ops.is_equal(texts, texts))
         states = [self.embeddings()]
         for index in range(self.config.layers):
             is_cut = is_pruned and index == self.config.layers - 1
@@ -200,22 +237,34 @@ class GraphWriter:
         """Return attention and feed-forward, each added to its input and normed, (R, Q, D)."""
         ops = self.ops
         asking_RQD = ops.at_slots(hidden_RTD, self.inputs.firsts_RF) if is_cut else hidden_RTD
-        mixed = self.attention(asking_RQD, hidden_RTD, f"{name}.attention", mask)
+        layout = None if is_cut else self.inputs.layout  # few slots ask: they may see all tokens
+        mixed = self.attention(asking_RQD, hidden_RTD, f"{name}.attention", mask, layout)
         hidden = self.norm(ops.add(asking_RQD, mixed), f"{name}.attention_norm")
         widened = self.dense(hidden, f"{name}.feed_forward.up")
         widened = ops.activated(widened, self.config.activation)
         narrowed = self.dense(widened, f"{name}.feed_forward.down")
         return self.norm(ops.add(hidden, narrowed), f"{name}.feed_forward_norm")
 
-    def attention(self, asking_RQD: Node, hidden_RTD: Node, name: str, mask: Node) -> Node:
+    def attention(
+        self, asking_RQD: Node, hidden_RTD: Node, name: str, mask: Node, layout: Layout | None
+    ) -> Node:
         """Return the attention of some slots to those of their row that the mask leaves."""
-        ops, sizes = self.ops, (self.config.heads, self.config.head_size)
-        query = ops.split(self.dense(asking_RQD, f"{name}.query"), *sizes)
-        key = ops.split(self.dense(hidden_RTD, f"{name}.key"), *sizes)
-        value = ops.split(self.dense(hidden_RTD, f"{name}.value"), *sizes)
+        ops = self.ops
+        query = self._heads(self.dense(asking_RQD, f"{name}.query"), layout)
+        key = self._heads(self.dense(hidden_RTD, f"{name}.key"), layout)
+        value = self._heads(self.dense(hidden_RTD, f"{name}.value"), layout)
         scores = ops.times(ops.product(query, key, is_turned=True), self.config.head_size**-0.5)
         shares = ops.softmax(ops.add(scores, mask))
-        return self.dense(ops.joined(ops.product(shares, value)), f"{name}.output")
+        mixed = ops.joined(ops.product(shares, value))
+        if layout is not None:
+            mixed = ops.taken_back(mixed, layout.slots_1T)
+        return self.dense(mixed, f"{name}.output")
+
+    def _heads(self, features_RTD: Node, layout: Layout | None) -> Node:
+        if layout is not None:
+            width = self.config.hidden_size
+            features_RTD = self.ops.laid_out(features_RTD, layout.tokens_PW, width)
+        return self.ops.split(features_RTD, self.config.heads, self.config.head_size)
 
     def dense(self, features: Node, name: str) -> Node:
         """Return features times the layer's weights, plus its bias."""

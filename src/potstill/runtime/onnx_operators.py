@@ -35,9 +35,10 @@ def onnx_model(
     """
     names = input_names(config)
     operators = OnnxOperators()
-    writer = GraphWriter(config, head, weights, GraphInputs.of(names), operators)
-    made = writer.outputs(outputs)
-    rows, texts = ["rows", None], ["rows", None, None]
+    inputs = GraphInputs.of({name: name for name in names})
+    made = GraphWriter(config, head, weights, inputs, operators).outputs(outputs)
+    rows: Axes = (None, None)
+    texts: Axes = (None, None, None)
     return operators.model(dict.fromkeys(names, rows), "INT32", made, dict.fromkeys(made, texts))
 
 
@@ -166,6 +167,17 @@ class OnnxOperators:
         slots = self.made("Cast", slots_RF, to=self._onnx.TensorProto.INT64)
         slots_RF1 = self.made("Unsqueeze", slots, self.whole_numbers([2]))
         return self.made("GatherND", node_RTD, slots_RF1, batch_dims=1)
+
+    def laid_out(self, node_1TD: str, tokens_PW: str, width: int) -> str:
+        """Lay tokens into rows."""
+        tokens_TD = self.made("Reshape", node_1TD, self.whole_numbers([-1, width]))
+        return self.made("Gather", tokens_TD, tokens_PW, axis=0)
+
+    def taken_back(self, node_PWD: str, slots_1T: str) -> str:
+        """Return tokens from rows to where they lay."""
+        width = self.made("Shape", node_PWD, start=2)
+        shape = self.made("Concat", self.whole_numbers([-1]), width, axis=0)
+        return self.made("Gather", self.made("Reshape", node_PWD, shape), slots_1T, axis=0)
 
     def of_length_1(self, node: str) -> str:
         """Return vectors of length 1."""

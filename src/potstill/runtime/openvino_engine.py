@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,58 +15,66 @@ from potstill.bundle.runtime_files import (
 )
 from potstill.bundle.safetensors_header import read_header
 from potstill.bundle.weights import WeightFiles, read_tensors
-from potstill.errors import RecipeError
+from potstill.errors import ModelError, RecipeError
 from potstill.hardware import chosen_threads, cpu_has_bf16
 from potstill.runtime.choice import choice_of
-from potstill.runtime.graph import leaves_last_layer
+from potstill.runtime.graph import input_names, leaves_last_layer
 from potstill.runtime.openvino_library import openvino
-from potstill.runtime.openvino_operators import openvino_model
+from potstill.runtime.openvino_operators import openvino_model, without_layout
 from potstill.runtime.packed_engine import (
     Floats,
     PackedEngine,
     Take,
     graph_inputs,
+    inputs_alone,
     require_cpu,
     told,
 )
 from potstill.runtime.packed_rows import PackedRows
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-_BULK_REQUESTS = 8  # from so many on, one stream a thread pays for its own copy of the weights
 
 
 class OpenVinoEngine(PackedEngine):
-    """One text at a time by all threads together, many by one thread each."""
+    """One text by all threads together, and nothing laid out; many texts by one thread each."""
 
     name = "openvino"
 
     def _prepare(self, outputs: tuple[str, ...]) -> None:
-        self._queues: dict[tuple[tuple[str, ...], int], Any] = {}
-        self._queue(outputs, streams=1)
+        self._queues: dict[tuple[tuple[str, ...], bool], Any] = {}
+        self._streams = self.threads
+        self._queue(outputs, is_alone=True)
 
     def _call(self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take) -> None:
-        is_bulk = len(requests) >= _BULK_REQUESTS and self.threads > 1
-        queue = self._queue(outputs, streams=self.threads if is_bulk else 1)
-        alone = self._shapes.names[0] if self._is_stored else None  # what a stored graph gives
-        queue.set_callback(
-            lambda request, rows: take(rows, lambda name: request.get_tensor(alone or name).data)
-        )
+        if len(requests) == 1 and len(requests[0].texts) == 1:
+            (rows,) = requests
+            request = self._queue(outputs, is_alone=True)[0]
+            request.infer(inputs_alone(rows, self.folder.config), share_inputs=True)
+            take(rows, self._reader(request))
+            return
+        queue = self._queue(outputs, is_alone=False)
+        queue.set_callback(lambda request, rows: take(rows, self._reader(request)))
         for rows in requests:
             queue.start_async(graph_inputs(rows, self.folder.config), rows)
         queue.wait_all()
 
-    def _queue(self, outputs: tuple[str, ...], *, streams: int) -> Any:
+    def _reader(self, request: Any) -> Callable[[str], Floats]:
+        """Return what gives an output of a call by its name."""
+        alone = self._shapes.names[0] if self._is_stored else None  # what a stored graph gives
+        return lambda name: request.get_tensor(alone or name).data
+
+    def _queue(self, outputs: tuple[str, ...], *, is_alone: bool) -> Any:
         """Return a queue of requests to the graph of these outputs, compiled when first asked."""
-        if (outputs, streams) not in self._queues:
-            self._queues[outputs, streams] = self._compiled(outputs, streams)
-        return self._queues[outputs, streams]
+        if (outputs, is_alone) not in self._queues:
+            self._queues[outputs, is_alone] = self._compiled(outputs, is_alone=is_alone)
+        return self._queues[outputs, is_alone]
 
     @property
     def _is_stored(self) -> bool:
         return self.precision not in PRECISIONS
 
-    def _compiled(self, outputs: tuple[str, ...], streams: int) -> Any:
-        library = openvino("the openvino engine")
+    def _compiled(self, outputs: tuple[str, ...], *, is_alone: bool) -> Any:
+        library, streams = openvino("the openvino engine"), 1 if is_alone else self.threads
         rest = "bf16" if cpu_has_bf16() else "fp32"  # of a quantized graph's other operators
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS.get(self.precision, PRECISIONS[rest]),
@@ -75,6 +84,7 @@ class OpenVinoEngine(PackedEngine):
         }
         try:
             graph = self._stored(outputs) if self._is_stored else self._written(outputs)
+            graph = without_layout(graph) if is_alone else graph
             compiled = library.Core().compile_model(graph, "CPU", settings)
         except (RuntimeError, MemoryError) as error:
             raise told(error) from error
@@ -98,9 +108,15 @@ class OpenVinoEngine(PackedEngine):
         verified_file(path, name.replace(".xml", ".bin"), manifest)
         if leaves_last_layer(head):
             self._last_layer = _read_last_layer(verified_file(path, LAST_LAYER, manifest))
-        return (
-            openvino("the openvino engine").Core().read_model(verified_file(path, name, manifest))
-        )
+        library = openvino("the openvino engine")
+        graph = library.Core().read_model(verified_file(path, name, manifest))
+        if {each.any_name for each in graph.inputs} != set(input_names(self.folder.config)):
+            raise ModelError(
+                "this graph was written by another version of potstill",
+                where=str(path / name),
+                cure="quantize its source again",
+            )
+        return graph
 
 
 def _read_last_layer(file: Path) -> tuple[Floats, Floats]:

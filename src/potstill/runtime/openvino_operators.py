@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
-from potstill.runtime.graph import HIDDEN, GraphInputs, GraphWriter, Node, Weights, input_names
+from potstill.runtime.graph import (
+    HIDDEN,
+    SLOTS,
+    TOKENS_OF_SLOTS,
+    GraphInputs,
+    GraphWriter,
+    Node,
+    Weights,
+    input_names,
+)
 from potstill.runtime.openvino_library import openvino
 
 ops: Any = openvino("the openvino engine").opset13
@@ -29,10 +38,26 @@ def openvino_model(
         weights: of both, by our names, in fp32.
         outputs: names as engines know them.
     """
-    parameters = [_parameter(name) for name in input_names(config)]
+    parameters = {name: _parameter(name) for name in input_names(config)}
     writer = GraphWriter(config, head, weights, GraphInputs.of(parameters), OpenVinoOperators())
     results = [_result(node, name) for name, node in writer.outputs(outputs).items()]
-    return openvino("the openvino engine").Model(results, parameters, "potstill")
+    return openvino("the openvino engine").Model(results, list(parameters.values()), "potstill")
+
+
+def without_layout(model: Any) -> Any:
+    """Change a graph of ours so that attention takes tokens as they lie: for one text alone.
+
+    A text alone is its own row; to lay it out would cost what the answer waits for.
+    """
+    for parameter in model.inputs:
+        if parameter.any_name not in (TOKENS_OF_SLOTS, SLOTS):
+            continue
+        for reader in list(parameter.get_target_inputs()):
+            gather = reader.get_node()
+            reshaped = gather.input_value(0).get_node()
+            gather.output(0).replace(reshaped.input_value(0))
+    model.validate_nodes_and_infer_types()
+    return model
 
 
 class OpenVinoOperators:
@@ -120,6 +145,17 @@ class OpenVinoOperators:
     def at_slots(self, node_RTD: Node, slots_RF: Node) -> Node:
         """Return the states at some slots of each row."""
         return ops.gather(node_RTD, slots_RF, np.int32(1), 1)
+
+    def laid_out(self, node_1TD: Node, tokens_PW: Node, width: int) -> Node:
+        """Lay tokens into rows; quantization looks through a reshape, not through a squeeze."""
+        tokens_TD = ops.reshape(node_1TD, _numbers([-1, width]), special_zero=False)
+        return ops.gather(tokens_TD, tokens_PW, np.int32(0))
+
+    def taken_back(self, node_PWD: Node, slots_1T: Node) -> Node:
+        """Return tokens from rows to where they lay."""
+        width = node_PWD.get_output_partial_shape(0)[2].get_length()
+        slots_SD = ops.reshape(node_PWD, _numbers([-1, width]), special_zero=False)
+        return ops.gather(slots_SD, slots_1T, np.int32(0))
 
     def of_length_1(self, node: Node) -> Node:
         """Return vectors of length 1."""

@@ -20,14 +20,18 @@ from potstill.errors import OutOfMemory, RecipeError
 from potstill.runtime import graph
 from potstill.runtime.engine import Outputs
 from potstill.runtime.outputs import OutputShapes
-from potstill.runtime.packed_rows import PackedRows, RowSize, packed_requests, token_numbers
+from potstill.runtime.packed_rows import (
+    BUCKET,
+    PackedRows,
+    RowSize,
+    packed_requests,
+    token_numbers,
+)
 from potstill.text.ragged import RaggedBatch
 
 Floats = NDArray[np.float32]
 Inputs = Mapping[str, NDArray[np.int32]]
 Take = Callable[[PackedRows, Callable[[str], Floats]], None]  # rows, and what gives an output
-
-_ALL_OF_TYPE_0 = np.zeros(1, dtype=np.int32)
 
 
 class PackedEngine(ABC):
@@ -35,6 +39,7 @@ class PackedEngine(ABC):
 
     name: str
     device = "cpu"
+    _streams = 1  # calls that are computed at the same time
 
     def __init__(
         self, folder: ModelFolder, *, precision: str, threads: int, size: RowSize | None = None
@@ -61,7 +66,7 @@ class PackedEngine(ABC):
             return self._shapes.of_nothing(outputs)
         require_fitting(batch, self.folder.config)
         results = {name: self._empty(name, batch) for name in outputs}
-        requests = list(packed_requests(batch, self.size))
+        requests = list(packed_requests(batch, self.size, streams=self._streams))
 
         def take(rows: PackedRows, output: Callable[[str], Floats]) -> None:
             for name, result in results.items():
@@ -97,29 +102,51 @@ class PackedEngine(ABC):
         self, result: Floats, name: str, found: Floats, rows: PackedRows, batch: RaggedBatch
     ) -> None:
         """Copy what was computed to where its texts stand in the batch."""
+        (rows_found,) = found
         if not self._shapes.is_per_text(name):
-            flat_SC = found.reshape(rows.rows * rows.width, -1)
-            result[token_numbers(batch, rows.texts)] = flat_SC[rows.slots]
+            result[token_numbers(batch, rows.texts)] = rows_found[: rows.batch.total_tokens]
             return
-        found_BC = found[rows.row_of_text, rows.rank_of_text]
+        rows_found = rows_found[: len(rows.texts)]
         if name == "logits" and self._last_layer is not None:
             weight_CD, bias_C = self._last_layer
-            found_BC = found_BC @ weight_CD.T + bias_C
-        result[rows.texts] = found_BC
+            rows_found = rows_found @ weight_CD.T + bias_C
+        result[rows.texts] = rows_found
 
 
 def graph_inputs(rows: PackedRows, config: EncoderConfig) -> Inputs:
-    """Return the inputs of a graph for some rows, by name."""
-    inputs = {
-        graph.IDS: rows.laid_out(rows.batch.ids),
-        graph.POSITIONS: rows.laid_out(rows.batch.positions() + config.position_offset),
-        graph.TEXTS: rows.text_numbers(),
-        graph.FIRSTS: rows.firsts(),
+    """Return the inputs of a graph for one call, by name.
+
+    Numbers of tokens and of texts are filled up to few sizes; what fills is of no text.
+    """
+    texts = rows.batch
+    numbers = 1 + texts.text_index()
+    inputs: dict[str, NDArray[np.integer]] = {
+        graph.IDS: texts.ids,
+        graph.POSITIONS: texts.positions() + config.position_offset,
+        graph.TEXTS: numbers,
+        graph.FIRSTS: texts.offsets[:-1],
+        graph.SLOTS: rows.slots,
     }
     if graph.has_token_types(config):
-        types = rows.batch.token_types
-        inputs[graph.TOKEN_TYPES] = rows.laid_out(_ALL_OF_TYPE_0 if types is None else types)
-    return inputs
+        types = texts.token_types
+        inputs[graph.TOKEN_TYPES] = np.zeros_like(texts.ids) if types is None else types
+    found = {name: _filled_up(values) for name, values in inputs.items()}
+    found[graph.TOKENS_OF_SLOTS] = rows.laid_out(np.arange(texts.total_tokens))
+    found[graph.TEXTS_OF_SLOTS] = rows.laid_out(numbers)
+    return found
+
+
+def inputs_alone(rows: PackedRows, config: EncoderConfig) -> Inputs:
+    """Return the inputs of one text where attention takes tokens as they lie."""
+    inputs = dict(graph_inputs(rows, config))
+    return inputs | {graph.TEXTS_OF_SLOTS: inputs[graph.TEXTS]}
+
+
+def _filled_up(values: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Return one row of the values and zeros, (n,) -> (1, N)."""
+    filled = np.zeros((1, -(-len(values) // BUCKET) * BUCKET), dtype=np.int32)
+    filled[0, : len(values)] = values
+    return filled
 
 
 def require_cpu(device: str, engine: str) -> None:

@@ -1,9 +1,9 @@
-"""A ragged batch laid into rows for an engine whose graph takes rectangles.
+"""A ragged batch cut into calls of an engine, and each call laid into rows for attention.
 
-Short texts lie several in a row, in whatever order they came: that costs next to no padding without
-sorting anything. Texts longer than such a row lie alone, beside others of like length.
+A call holds tokens end to end, so that padding costs next to nothing there; only attention needs
+rectangles. Short texts lie several in a row, long ones alone.
 
-Legend: B texts, N tokens, R rows, T slots of a row, F texts of a row at most.
+Legend: B texts and N tokens of a batch, b and n of a call, R rows, T slots of a row.
 """
 
 from __future__ import annotations
@@ -20,28 +20,27 @@ from potstill.text.ragged import RaggedBatch
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
-_BUCKET = 8  # slots: rows come in multiples of this, so that an engine meets few shapes
+BUCKET = 8  # tokens come in multiples of this, so that an engine meets few shapes
+ROW_BUCKET = 16  # slots of a row: attention in bf16 is slower at other widths
 
 
 @dataclass(frozen=True, slots=True)
 class RowSize:
     """How much is computed at once."""
 
-    row_tokens: int = 128  # T, of rows that hold several texts
-    request_tokens: int = 512  # R * T, about, of one call of the engine
-    in_order: bool = False  # fill row after row as texts come, not the longest first
+    row_tokens: int = 48  # T; a call with a longer text has rows of its length
+    request_tokens: int = 640  # n, about, of one call of the engine
+    in_order: bool = False  # each call takes the texts that came next; else those of like length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedRows:
-    """Some texts of a batch in R rows of T slots."""
+    """One call: some texts of a batch, and R rows of T slots where attention has them."""
 
     texts: Int64  # (b,) their numbers in the batch
     batch: RaggedBatch  # of these texts, in that order
     rows: int
     width: int
-    row_of_text: Int64  # (b,)
-    rank_of_text: Int64  # (b,) place among the texts of the row, from 0
     slots: Int64  # (n,) place of each token among the R * T
 
     def laid_out(self, values: NDArray[np.integer]) -> Int32:
@@ -50,76 +49,50 @@ class PackedRows:
         slots[self.slots] = values
         return slots.reshape(self.rows, self.width)
 
-    def text_numbers(self) -> Int32:
-        """Return the number of each slot's text in its row, from 1; 0: empty, (R, T)."""
-        return self.laid_out(1 + self.rank_of_text[self.batch.text_index()])
 
-    def firsts(self) -> Int32:
-        """Return the slot in its row of each text's first token, (R, F); 0 where there is none."""
-        firsts = np.zeros((self.rows, 1 + int(self.rank_of_text.max())), dtype=np.int32)
-        starts = self.slots[self.batch.offsets[:-1]]
-        firsts[self.row_of_text, self.rank_of_text] = starts - self.row_of_text * self.width
-        return firsts
+def packed_requests(batch: RaggedBatch, size: RowSize, *, streams: int = 1) -> Iterator[PackedRows]:
+    """Cut a batch into calls of about the same number of tokens.
 
+    The longest texts come first, so that what is too big for the memory fails at once.
 
-def packed_requests(batch: RaggedBatch, size: RowSize) -> Iterator[PackedRows]:
-    """Lay a batch into rows, some at a time: what one call of an engine computes.
-
-    The longest come first, so that what is too big for the memory fails at once.
+    Args:
+        batch: texts of at least one token each.
+        size: of rows and calls.
+        streams: calls that are computed at the same time, among which work is shared out evenly.
     """
     lengths = batch.lengths.astype(np.int64)
-    is_long = lengths > size.row_tokens
-    yield from _one_a_row(batch, np.nonzero(is_long)[0], size)
-    short = np.nonzero(~is_long)[0]
-    if len(short):
-        yield from _several_a_row(batch, short, size)
+    order = np.arange(len(batch)) if size.in_order else np.argsort(-lengths, kind="stable")
+    for texts in np.split(order, _cuts(lengths[order], size.request_tokens, streams)):
+        yield _laid(batch, texts, size.row_tokens)
 
 
-def _one_a_row(batch: RaggedBatch, texts: Int64, size: RowSize) -> Iterator[PackedRows]:
-    lengths = batch.lengths.astype(np.int64)
-    ordered = texts[np.argsort(-lengths[texts], kind="stable")]
-    start = 0
-    while start < len(ordered):
-        width = _bucketed(int(lengths[ordered[start]]))
-        end = start + max(1, size.request_tokens // width)
-        chosen = ordered[start:end]
-        rows = np.arange(len(chosen))
-        yield _laid(batch, chosen, width, rows, np.zeros_like(rows))
-        start = end
+def _cuts(lengths: Int64, tokens: int, streams: int) -> Int64:
+    """Return before which texts a call begins; no call is more than one text above `tokens`."""
+    total = int(lengths.sum())
+    calls = -(-total // tokens)
+    calls = min(-(-calls // streams) * streams, len(lengths))
+    ends = np.cumsum(lengths)
+    cuts = np.searchsorted(ends, np.arange(1, calls) * (total / calls))
+    return np.unique(np.clip(cuts, 1, max(len(lengths) - 1, 1)))[: len(lengths) - 1]
 
 
-def _several_a_row(batch: RaggedBatch, texts: Int64, size: RowSize) -> Iterator[PackedRows]:
-    lengths = batch.lengths.astype(np.int64)[texts]
-    width = min(size.row_tokens, _bucketed(int(lengths.sum())))
-    packing = pack(lengths, row_tokens=width, arrival_order=size.in_order)
-    rows_at_once = max(1, size.request_tokens // width)
-    by_row = np.lexsort((packing.start_of_text, packing.row_of_text))
-    cuts = np.searchsorted(packing.row_of_text[by_row], range(0, packing.rows, rows_at_once))
-    for number, chosen in enumerate(np.split(by_row, cuts[1:])):
-        rows = packing.row_of_text[chosen] - number * rows_at_once
-        yield _laid(batch, texts[chosen], width, rows, packing.start_of_text[chosen])
-
-
-def _laid(
-    batch: RaggedBatch, texts: Int64, width: int, row_of_text: Int64, start_of_text: Int64
-) -> PackedRows:
-    """Lay texts that come ordered by row and place."""
+def _laid(batch: RaggedBatch, texts: Int64, row_tokens: int) -> PackedRows:
     taken = batch.take(texts)
-    first_of_row = np.searchsorted(row_of_text, row_of_text)
-    starts = row_of_text * width + start_of_text
+    width = max(row_tokens, taken.longest)
+    packing = pack(taken.lengths, row_tokens=min(_bucketed(width), _bucketed(taken.total_tokens)))
+    width = _bucketed(packing.row_tokens, ROW_BUCKET)
+    starts = packing.row_of_text * width + packing.start_of_text
     return PackedRows(
         texts=texts,
         batch=taken,
-        rows=int(row_of_text[-1]) + 1,
+        rows=packing.rows,
         width=width,
-        row_of_text=row_of_text,
-        rank_of_text=np.arange(len(texts)) - first_of_row,
         slots=starts[taken.text_index()] + taken.positions(),
     )
 
 
-def _bucketed(tokens: int) -> int:
-    return -(-tokens // _BUCKET) * _BUCKET
+def _bucketed(tokens: int, bucket: int = BUCKET) -> int:
+    return -(-tokens // bucket) * bucket
 
 
 def token_numbers(batch: RaggedBatch, texts: Sequence[int] | Int64) -> Int64:

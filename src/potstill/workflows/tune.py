@@ -33,7 +33,7 @@ THROUGHPUT, LATENCY = "throughput", "latency"
 GOALS = (THROUGHPUT, LATENCY)
 Tell = Callable[[str], None]
 
-_SIZES = ((128, 256), (128, 512), (256, 512))  # slots of a row, of a call
+_SIZES = ((48, 384), (48, 640), (64, 1_024))  # slots of a row, tokens of a call
 _REPEATS = 8  # of our sentences
 _MOST_TEXTS = 1_024
 _ROUNDS, _ALONE = 3, 20

@@ -46,33 +46,47 @@ def test_tokens_come_back_to_their_place(lengths: list[int]) -> None:
 
 
 @given(LENGTHS)
-def test_the_slots_of_a_text_are_told_by_its_number_and_begin_at_its_first(
-    lengths: list[int],
-) -> None:
-    batch, requests = requests_of(lengths)
+def test_a_text_lies_whole_in_one_row(lengths: list[int]) -> None:
+    _, requests = requests_of(lengths)
     for rows in requests:
-        laid, numbers, firsts = rows.laid_out(rows.batch.ids), rows.text_numbers(), rows.firsts()
-        for text, row, rank in zip(rows.texts, rows.row_of_text, rows.rank_of_text, strict=True):
-            own = numbers[row] == rank + 1
-            assert laid[row][own].tolist() == batch.text(text).tolist()
-            assert laid[row, firsts[row, rank]] == batch.text(text)[0]
+        laid = rows.laid_out(rows.batch.ids)
+        for text in range(len(rows.batch)):
+            start, end = rows.batch.offsets[text : text + 2]
+            row, first = divmod(int(rows.slots[start]), rows.width)
+            found = laid[row, first : first + int(end - start)]
+            assert found.tolist() == rows.batch.text(text).tolist()
+
+
+@given(LENGTHS, st.integers(1, 4))
+def test_calls_are_shared_out_evenly_and_no_larger_than_they_may_be(
+    lengths: list[int], streams: int
+) -> None:
+    requests = list(packed_requests(batch_of(lengths), SIZE, streams=streams))
+    tokens = [rows.batch.total_tokens for rows in requests]
+    assert max(tokens) <= SIZE.request_tokens + max(lengths)
+    assert max(tokens) <= sum(lengths) / len(requests) + 2 * max(lengths)
 
 
 @given(LENGTHS)
-def test_rows_are_no_wider_and_requests_no_larger_than_they_may_be(lengths: list[int]) -> None:
+def test_rows_are_as_wide_as_their_longest_text_needs(lengths: list[int]) -> None:
     _, requests = requests_of(lengths)
     for rows in requests:
-        longest = rows.batch.longest
-        assert rows.width % 8 == 0
-        assert rows.width <= max(SIZE.row_tokens, longest + 7)
-        assert rows.rows * rows.width <= max(SIZE.request_tokens, rows.width)
+        assert rows.width % 16 == 0
+        assert rows.width < max(SIZE.row_tokens, rows.batch.longest) + 16
 
 
-def test_a_short_text_alone_is_not_padded_to_a_whole_row() -> None:
+@given(LENGTHS)
+def test_in_order_no_text_overtakes_those_of_an_earlier_call(lengths: list[int]) -> None:
+    size = RowSize(row_tokens=24, request_tokens=64, in_order=True)
+    requests = list(packed_requests(batch_of(lengths), size))
+    assert np.concatenate([rows.texts for rows in requests]).tolist() == list(range(len(lengths)))
+
+
+def test_a_short_text_alone_is_not_padded_to_a_usual_row() -> None:
     _, (rows,) = requests_of([5])
-    assert (rows.rows, rows.width) == (1, 8)
+    assert (rows.rows, rows.width) == (1, 16)
 
 
 def test_the_longest_come_first() -> None:
     _, requests = requests_of([3, 30, 3, 58, 25])
-    assert [rows.batch.longest for rows in requests] == [58, 30, 3]
+    assert [rows.batch.longest for rows in requests] == [58, 30]
