@@ -144,6 +144,15 @@ def test_a_runtime_file_that_is_not_the_one_is_refused(
     assert told.out == ""
 
 
+def test_a_graph_of_another_version_is_refused(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("potstill.runtime.openvino_engine.input_names", lambda config: ["other"])
+    told = said(capsys, "predict", small, "good")
+    assert told.status == 2
+    assert "another version of potstill; to mend it: quantize its source again" in told.err
+
+
 def test_a_floor_that_holds_lets_it_pass_and_test_rows_are_read_at_the_end(
     place: Path, source: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
