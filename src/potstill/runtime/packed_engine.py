@@ -21,9 +21,9 @@ from potstill.runtime import graph
 from potstill.runtime.engine import Outputs
 from potstill.runtime.outputs import OutputShapes
 from potstill.runtime.packed_rows import (
-    BUCKET,
     PackedRows,
     RowSize,
+    bucketed,
     packed_requests,
     token_numbers,
 )
@@ -144,7 +144,7 @@ def inputs_alone(rows: PackedRows, config: EncoderConfig) -> Inputs:
 
 def _filled_up(values: NDArray[np.integer]) -> NDArray[np.int32]:
     """Return one row of the values and zeros, (n,) -> (1, N)."""
-    filled = np.zeros((1, -(-len(values) // BUCKET) * BUCKET), dtype=np.int32)
+    filled = np.zeros((1, bucketed(len(values))), dtype=np.int32)
     filled[0, : len(values)] = values
     return filled
 

@@ -79,8 +79,8 @@ def _cuts(lengths: Int64, tokens: int, streams: int) -> Int64:
 def _laid(batch: RaggedBatch, texts: Int64, row_tokens: int) -> PackedRows:
     taken = batch.take(texts)
     width = max(row_tokens, taken.longest)
-    packing = pack(taken.lengths, row_tokens=min(_bucketed(width), _bucketed(taken.total_tokens)))
-    width = _bucketed(packing.row_tokens, ROW_BUCKET)
+    packing = pack(taken.lengths, row_tokens=min(bucketed(width), bucketed(taken.total_tokens)))
+    width = bucketed(packing.row_tokens, ROW_BUCKET)
     starts = packing.row_of_text * width + packing.start_of_text
     return PackedRows(
         texts=texts,
@@ -91,7 +91,8 @@ def _laid(batch: RaggedBatch, texts: Int64, row_tokens: int) -> PackedRows:
     )
 
 
-def _bucketed(tokens: int, bucket: int = BUCKET) -> int:
+def bucketed(tokens: int, bucket: int = BUCKET) -> int:
+    """Return the next size of those that are met."""
     return -(-tokens // bucket) * bucket
 
 
