@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, settings
 # A busy machine is no fault of the code: speeds are measured in benchmarks/, never judged here.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+os.environ["POTSTILL_CACHE"] = "off"  # what tests compile is of no use to who runs them
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -153,6 +153,37 @@ def test_a_graph_of_another_version_is_refused(
     assert "another version of potstill; to mend it: quantize its source again" in told.err
 
 
+def test_what_is_compiled_is_kept_for_the_next_start(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer() -> object:
+        return potstill.load(small, threads=1).predict(["the film"])
+
+    plain = answer()
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path))
+    assert answer() == plain
+    (kept,) = tmp_path.rglob("*.blob")
+    written = kept.stat().st_mtime_ns
+    assert answer() == plain
+    assert kept.stat().st_mtime_ns == written
+    kept.chmod(0o600)
+    kept.write_bytes(kept.read_bytes()[:1000])  # as a full disk leaves it
+    assert answer() == plain
+
+
+def test_an_altered_graph_is_refused_whatever_was_kept(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
+    copy = tmp_path / "copy"
+    shutil.copytree(small, copy)
+    potstill.load(copy, threads=1).predict(["the film"])
+    with (copy / "openvino" / "int8.bin").open("r+b") as numbers:
+        numbers.write(b"another number")
+    with pytest.raises(ModelError, match="changed after the bundle was written"):
+        potstill.load(copy, threads=1).predict(["the film"])
+
+
 def test_a_floor_that_holds_lets_it_pass_and_test_rows_are_read_at_the_end(
     place: Path, source: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ hash stands in the manifest, and is checked when an engine reads it.
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from potstill.bundle.manifest import Manifest, is_runtime_file
 from potstill.errors import ModelError
@@ -20,6 +20,11 @@ LAST_LAYER = f"{OPENVINO}/last_layer.safetensors"
 def graph_file(precision: str) -> str:
     """Return the name of a graph inside its bundle."""
     return f"{OPENVINO}/{precision}.xml"
+
+
+def weights_file(graph: str) -> str:
+    """Return the name of the file that holds a graph's numbers."""
+    return str(PurePosixPath(graph).with_suffix(".bin"))
 
 
 def stored_precisions(path: Path) -> list[str]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.compress.nncf_library import nncf
+from potstill.compress.quantized_tables import scale_taken_rows
 from potstill.runtime.openvino_library import openvino
 
 Inputs = Mapping[str, NDArray[np.int32]]
@@ -59,13 +60,15 @@ def _made(
     scope = library.IgnoredScope(names=list(kept), validate=False)
     if precision in CALIBRATED:
         assert calls, "activations are calibrated on texts: this is a bug"
-        return library.quantize(
+        small = library.quantize(
             graph.clone(),
             library.Dataset(list(calls)),
             model_type=library.ModelType.TRANSFORMER,
             subset_size=len(calls),
             ignored_scope=scope,
         )
+        scale_taken_rows(small)
+        return small
     modes = library.CompressWeightsMode
     if precision == "int8-weights":
         return library.compress_weights(graph.clone(), mode=modes.INT8_SYM, ignored_scope=scope)

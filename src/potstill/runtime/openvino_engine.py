@@ -12,15 +12,17 @@ from potstill.bundle.runtime_files import (
     graph_file,
     stored_precisions,
     verified_file,
+    weights_file,
 )
 from potstill.bundle.safetensors_header import read_header
 from potstill.bundle.weights import WeightFiles, read_tensors
 from potstill.errors import ModelError, RecipeError
 from potstill.hardware import chosen_threads, cpu_has_bf16
 from potstill.runtime.choice import choice_of
+from potstill.runtime.compiled_graphs import compiled_folder
 from potstill.runtime.graph import input_names, leaves_last_layer
+from potstill.runtime.openvino_layout import without_layout
 from potstill.runtime.openvino_library import openvino
-from potstill.runtime.openvino_operators import openvino_model, without_layout
 from potstill.runtime.packed_engine import (
     Floats,
     PackedEngine,
@@ -76,21 +78,34 @@ class OpenVinoEngine(PackedEngine):
     def _compiled(self, outputs: tuple[str, ...], *, is_alone: bool) -> Any:
         library, streams = openvino("the openvino engine"), 1 if is_alone else self.threads
         rest = "bf16" if cpu_has_bf16() else "fp32"  # of a quantized graph's other operators
-        settings = {
+        settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": PRECISIONS.get(self.precision, PRECISIONS[rest]),
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": streams,
             "CPU_DENORMALS_OPTIMIZATION": True,
         }
         try:
-            graph = self._stored(outputs) if self._is_stored else self._written(outputs)
+            if self._is_stored:
+                graph = self._stored(outputs)
+                settings |= self._kept_compiled()
+            else:
+                graph = self._written(outputs)
             graph = without_layout(graph) if is_alone else graph
             compiled = library.Core().compile_model(graph, "CPU", settings)
         except (RuntimeError, MemoryError) as error:
             raise told(error) from error
         return library.AsyncInferQueue(compiled, streams)
 
+    def _kept_compiled(self) -> dict[str, str]:
+        """Return the setting by which a later start finds what is compiled now."""
+        name, manifest = graph_file(self.precision), self.folder.manifest
+        assert manifest is not None, "a stored graph's hashes stand in a manifest"
+        folder = compiled_folder([manifest.files[file] for file in (name, weights_file(name))])
+        return {} if folder is None else {"CACHE_DIR": str(folder)}
+
     def _written(self, outputs: tuple[str, ...]) -> Any:
+        from potstill.runtime.openvino_operators import openvino_model  # a stored graph needs none
+
         config, head = self.folder.config, self.folder.answering_head
         return openvino_model(config, head, self._weights(), outputs)
 
@@ -105,7 +120,7 @@ class OpenVinoEngine(PackedEngine):
                 allowed=", ".join(sorted(given)),
             )
         name = graph_file(self.precision)
-        verified_file(path, name.replace(".xml", ".bin"), manifest)
+        verified_file(path, weights_file(name), manifest)
         if leaves_last_layer(head):
             self._last_layer = _read_last_layer(verified_file(path, LAST_LAYER, manifest))
         library = openvino("the openvino engine")

@@ -12,8 +12,6 @@ from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
 from potstill.runtime.graph import (
     HIDDEN,
-    SLOTS,
-    TOKENS_OF_SLOTS,
     GraphInputs,
     GraphWriter,
     Node,
@@ -42,22 +40,6 @@ def openvino_model(
     writer = GraphWriter(config, head, weights, GraphInputs.of(parameters), OpenVinoOperators())
     results = [_result(node, name) for name, node in writer.outputs(outputs).items()]
     return openvino("the openvino engine").Model(results, list(parameters.values()), "potstill")
-
-
-def without_layout(model: Any) -> Any:
-    """Change a graph of ours so that attention takes tokens as they lie: for one text alone.
-
-    A text alone is its own row; to lay it out would cost what the answer waits for.
-    """
-    for parameter in model.inputs:
-        if parameter.any_name not in (TOKENS_OF_SLOTS, SLOTS):
-            continue
-        for reader in list(parameter.get_target_inputs()):
-            gather = reader.get_node()
-            reshaped = gather.input_value(0).get_node()
-            gather.output(0).replace(reshaped.input_value(0))
-    model.validate_nodes_and_infer_types()
-    return model
 
 
 class OpenVinoOperators:

@@ -1,0 +1,80 @@
+"""What is kept of compiled graphs: a folder for each, in the user's cache, not too many."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from potstill.runtime.compiled_graphs import compiled_folder
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a home of which nothing is known yet."""
+    for name in ("POTSTILL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_each_graph_has_its_own_folder(home: Path) -> None:
+    one, same, other = (compiled_folder(hashes) for hashes in (["a", "b"], ["a", "b"], ["a", "c"]))
+    assert one == same != other
+    assert one is not None
+    assert one.parent == home / ".cache" / "potstill" / "openvino"
+    assert one.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "below"),
+    [
+        ("XDG_CACHE_HOME", "caches", "caches/potstill/openvino"),
+        ("POTSTILL_CACHE", "mine", "mine/openvino"),
+    ],
+)
+def test_the_place_is_the_users_choice(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, below: str
+) -> None:
+    monkeypatch.setenv(name, str(home / value))
+    folder = compiled_folder(["a"])
+    assert folder is not None
+    assert folder.parent == home / below
+
+
+def test_a_relative_folder_of_the_system_is_not_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")  # its specification: to be ignored
+    folder = compiled_folder(["a"])
+    assert folder is not None
+    assert folder.is_relative_to(home / ".cache")
+
+
+def test_off_is_off(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POTSTILL_CACHE", "off")
+    assert compiled_folder(["a"]) is None
+    assert not (home / ".cache").exists()
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "file").write_text("")
+    monkeypatch.setenv("POTSTILL_CACHE", str(home / "file"))
+    assert compiled_folder(["a"]) is None
+
+
+def test_those_used_last_are_kept() -> None:
+    folders = [compiled_folder([str(number)]) for number in range(8)]
+    for age, folder in enumerate(reversed(folders)):
+        assert folder is not None
+        (folder / "graph.blob").write_bytes(b"compiled")
+        os.utime(folder, (1_000_000 - age, 1_000_000 - age))
+    assert compiled_folder(["0"]) == folders[0]  # the oldest is used again
+    newest = compiled_folder(["new"])
+    left = {folder for folder in folders if folder is not None and folder.is_dir()}
+    assert newest is not None
+    assert newest.is_dir()
+    assert left == {*folders} - {folders[1]}
