@@ -3,39 +3,50 @@
 Batches differ in shape at every step, so what is kept falls to pieces that fit nothing: a training
 of a 3-layer MiniLM on questions was seen to grow to 9 GB, of which most was free. To hand all of
 it back costs a tenth of a second, and the pages must be paid for anew: that is worth it now and
-then, not at every step (see `hardware.keep_freed_memory`).
+then, not at every short step (see `hardware.keep_freed_memory`).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from potstill.hardware import give_back_freed_memory, keep_freed_memory
 from potstill.measure.memory import resident_bytes
 
-_GROWTH = 1.2  # what is held may grow so far beyond what a few steps need, and forecasts say
-_LEARNED_FROM = 10  # steps, whose batches differ in size
+_GROWTH = 1.2  # what is held may grow so far beyond what a step needs before it is handed back
+_PAUSE = 50  # times what handing back took, before it may be done again: 2 % of all time
 
 
 @dataclass(slots=True)
 class FreedMemory:
-    """Watches what this process holds between steps."""
+    """Watches what this process holds between steps.
+
+    What a step needs is what is held after one that began with nothing free: the first, and each
+    that follows a handing back. Steps between them hold pieces too, and must teach nothing, or the
+    bound would rise with what it bounds.
+    """
 
     held: Callable[[], int] = resident_bytes
     give_back: Callable[[], bool] = give_back_freed_memory
+    clock: Callable[[], float] = time.perf_counter
     is_kept: bool = field(default_factory=keep_freed_memory)  # by this system's C library
-    _needed: int = field(default=0, init=False)  # bytes that the first steps held
-    _steps: int = field(default=0, init=False)  # since all was handed back
+    _needed: int = field(default=0, init=False)  # bytes, by the largest step that began clean
+    _is_clean: bool = field(default=True, init=False)  # nothing was free when the step began
+    _not_before: float = field(default=0.0, init=False)  # by the clock
 
     def after_step(self) -> None:
         """Learn what steps need, and hand back what is free when much more is held."""
         if not self.is_kept:
             return
         held = self.held()
-        self._steps += 1
-        if self._steps <= _LEARNED_FROM:
+        if self._is_clean:
             self._needed = max(self._needed, held)
-        elif held > _GROWTH * self._needed:
+            self._is_clean = False
+        began = self.clock()
+        if held > _GROWTH * self._needed and began >= self._not_before:
             self.give_back()
-            self._needed = self._steps = 0
+            ended = self.clock()
+            self._not_before = ended + _PAUSE * (ended - began)
+            self._is_clean = True

@@ -5,39 +5,83 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass, field
 
 import pytest
 
 from potstill.train.freed_memory import FreedMemory
 
 
-def told_of(helds: list[int], *, is_kept: bool = True) -> list[int]:
-    """Return after which steps all was handed back, if so much is held after each."""
-    now, given_back = [0], []
+@dataclass
+class Machine:
+    """A process whose steps leave pieces behind, and whose clock stands still between them."""
 
-    def give_back() -> bool:
-        given_back.append(now[0])
+    needs: int = 100  # bytes, of a step that begins clean
+    piece: int = 5  # bytes, left behind by each step
+    step_s: float = 10.0
+    giving_back_s: float = 0.1
+    now: float = 0.0
+    held: int = 0
+    given_back: list[float] = field(default_factory=list)
+
+    def give_back(self) -> bool:
+        self.now += self.giving_back_s
+        self.given_back.append(self.now)
+        self.held = 0
         return True
 
-    memory = FreedMemory(held=lambda: helds[now[0]], give_back=give_back, is_kept=is_kept)
-    for step in range(len(helds)):
-        now[0] = step
+    def run(self, steps: int, *, is_kept: bool = True) -> int:
+        """Do some steps; return the most that was held after one."""
+        memory = FreedMemory(
+            held=lambda: self.held,
+            give_back=self.give_back,
+            clock=lambda: self.now,
+            is_kept=is_kept,
+        )
+        most = 0
+        for _ in range(steps):
+            self.now += self.step_s
+            self.held = max(self.held, self.needs) + self.piece
+            most = max(most, self.held)
+            memory.after_step()
+        return most
+
+
+def test_what_is_held_stays_within_a_fifth_of_what_a_step_needs_however_long_it_runs() -> None:
+    machine = Machine()
+    assert machine.run(1000) <= 1.2 * 105 + machine.piece
+    assert len(machine.given_back) == 1000 // 6  # every sixth step: the bound does not rise
+
+
+def test_a_larger_step_raises_the_bound_only_if_it_began_clean() -> None:
+    machine = Machine(piece=0)
+    memory = FreedMemory(
+        held=lambda: machine.held, give_back=machine.give_back, clock=lambda: machine.now
+    )
+    for held, is_handed_back in [
+        (100, False),
+        (119, False),
+        (130, True),
+        (150, False),
+        (170, False),
+    ]:
+        before = len(machine.given_back)
+        machine.now += 100.0
+        machine.held = held
         memory.after_step()
-    return given_back
+        assert (len(machine.given_back) > before) is is_handed_back, held
 
 
-def test_it_is_handed_back_when_a_fifth_more_is_held_than_ten_steps_needed() -> None:
-    ten = [80, 100, 90, 70, 100, 60, 80, 90, 100, 100]
-    assert told_of([*ten, 110, 120, 121, 100]) == [12]
-    assert told_of([*ten, 121, *ten, 115, 121]) == [10, 22]
-
-
-def test_large_steps_at_the_beginning_are_no_pile() -> None:
-    assert told_of([100, 1000, *[500] * 30]) == []
+def test_short_steps_are_not_made_to_wait_for_it() -> None:
+    machine = Machine(step_s=0.05, piece=50)
+    machine.run(1000)
+    assert machine.now * 0.02 >= 0.1 * (len(machine.given_back) - 1) > 0
 
 
 def test_where_nothing_is_kept_nothing_is_handed_back() -> None:
-    assert told_of([100] * 10 + [1000] * 5, is_kept=False) == []
+    machine = Machine()
+    assert machine.run(100, is_kept=False) == 100 + 100 * machine.piece
+    assert machine.given_back == []
 
 
 _FRAGMENTS = """
