@@ -1,9 +1,9 @@
 """Freed memory is kept for the next step, and handed back before it piles up.
 
-Batches differ in shape at every step, so what is kept falls to pieces that fit nothing: a training
-of a 3-layer MiniLM on questions was seen to grow to 9 GB, of which most was free. To hand all of
-it back costs a tenth of a second, and the pages must be paid for anew: that is worth it now and
-then, not at every short step (see `hardware.keep_freed_memory`).
+Micro-batches differ in shape, so what is kept falls to pieces that fit nothing: a training of a
+3-layer MiniLM on questions was seen to grow to 9 GB, of which most was free. To hand all of it back
+costs a tenth of a second, and the pages must be paid for anew: that is worth it now and then, not
+after every micro-batch (see `hardware.keep_freed_memory`).
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from dataclasses import dataclass, field
 from potstill.hardware import give_back_freed_memory, keep_freed_memory
 from potstill.measure.memory import resident_bytes
 
-_GROWTH = 1.2  # what is held may grow so far beyond what a step needs before it is handed back
+_GROWTH = 1.2  # what is held may grow so far beyond what a batch needs
 _PAUSE = 50  # times what handing back took, before it may be done again: 2 % of all time
 
 
 @dataclass(slots=True)
 class FreedMemory:
-    """Watches what this process holds between steps.
+    """Watches what this process holds between micro-batches.
 
-    What a step needs is what is held after one that began with nothing free: the first, and each
-    that follows a handing back. Steps between them hold pieces too, and must teach nothing, or the
-    bound would rise with what it bounds.
+    What one needs is what is held after one that began with nothing free: the first, and each that
+    follows a handing back. Those between them hold pieces too, and must teach nothing, or the bound
+    would rise with what it bounds.
     """
 
     held: Callable[[], int] = resident_bytes
     give_back: Callable[[], bool] = give_back_freed_memory
     clock: Callable[[], float] = time.perf_counter
     is_kept: bool = field(default_factory=keep_freed_memory)  # by this system's C library
-    _needed: int = field(default=0, init=False)  # bytes, by the largest step that began clean
-    _is_clean: bool = field(default=True, init=False)  # nothing was free when the step began
+    _needed: int = field(default=0, init=False)  # bytes, by the largest batch that began clean
+    _is_clean: bool = field(default=True, init=False)  # nothing was free when it began
     _not_before: float = field(default=0.0, init=False)  # by the clock
 
-    def after_step(self) -> None:
-        """Learn what steps need, and hand back what is free when much more is held."""
+    def after_batch(self) -> None:
+        """Learn what batches need, and hand back what is free when much more is held."""
         if not self.is_kept:
             return
         held = self.held()

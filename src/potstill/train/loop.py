@@ -153,7 +153,6 @@ class Run:
         """Do one optimizer step; return the mean of each loss term, the norm, the real tokens."""
         losses, norm, tokens = self._computed(learning_rate)
         self._advance(tokens)
-        self.freed_memory.after_step()
         return losses, norm, tokens
 
     def peak_bytes(self) -> int:
@@ -182,6 +181,7 @@ class Run:
             for index, batch in batches.items():
                 for name, value in self._backward(step, index, batch, totals).items():
                     parts[name].append(value)
+                self.freed_memory.after_batch()
             self.world.sum_gradients(self.model)
             norm = self._update(learning_rate)
         # Read only now: a value read between micro-batches would make a card wait.

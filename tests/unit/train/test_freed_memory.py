@@ -14,11 +14,11 @@ from potstill.train.freed_memory import FreedMemory
 
 @dataclass
 class Machine:
-    """A process whose steps leave pieces behind, and whose clock stands still between them."""
+    """A process whose batches leave pieces behind, and whose clock stands still between them."""
 
-    needs: int = 100  # bytes, of a step that begins clean
-    piece: int = 5  # bytes, left behind by each step
-    step_s: float = 10.0
+    needs: int = 100  # bytes, of a batch that begins clean
+    piece: int = 5  # bytes, left behind by each
+    batch_s: float = 10.0
     giving_back_s: float = 0.1
     now: float = 0.0
     held: int = 0
@@ -30,8 +30,8 @@ class Machine:
         self.held = 0
         return True
 
-    def run(self, steps: int, *, is_kept: bool = True) -> int:
-        """Do some steps; return the most that was held after one."""
+    def run(self, batches: int, *, is_kept: bool = True) -> int:
+        """Compute some batches; return the most that was held after one."""
         memory = FreedMemory(
             held=lambda: self.held,
             give_back=self.give_back,
@@ -39,21 +39,21 @@ class Machine:
             is_kept=is_kept,
         )
         most = 0
-        for _ in range(steps):
-            self.now += self.step_s
+        for _ in range(batches):
+            self.now += self.batch_s
             self.held = max(self.held, self.needs) + self.piece
             most = max(most, self.held)
-            memory.after_step()
+            memory.after_batch()
         return most
 
 
-def test_what_is_held_stays_within_a_fifth_of_what_a_step_needs_however_long_it_runs() -> None:
+def test_what_is_held_stays_within_a_fifth_of_what_a_batch_needs_however_long_it_runs() -> None:
     machine = Machine()
     assert machine.run(1000) <= 1.2 * 105 + machine.piece
     assert len(machine.given_back) == 1000 // 6  # every sixth step: the bound does not rise
 
 
-def test_a_larger_step_raises_the_bound_only_if_it_began_clean() -> None:
+def test_a_larger_batch_raises_the_bound_only_if_it_began_clean() -> None:
     machine = Machine(piece=0)
     memory = FreedMemory(
         held=lambda: machine.held, give_back=machine.give_back, clock=lambda: machine.now
@@ -68,12 +68,12 @@ def test_a_larger_step_raises_the_bound_only_if_it_began_clean() -> None:
         before = len(machine.given_back)
         machine.now += 100.0
         machine.held = held
-        memory.after_step()
+        memory.after_batch()
         assert (len(machine.given_back) > before) is is_handed_back, held
 
 
-def test_short_steps_are_not_made_to_wait_for_it() -> None:
-    machine = Machine(step_s=0.05, piece=50)
+def test_short_batches_are_not_made_to_wait_for_it() -> None:
+    machine = Machine(batch_s=0.05, piece=50)
     machine.run(1000)
     assert machine.now * 0.02 >= 0.1 * (len(machine.given_back) - 1) > 0
 

@@ -1,0 +1,132 @@
+"""What int8 and int4 leave of the suites' students: each beside itself in fp32, on the test rows.
+
+Teacher and student of each task are trained as `recipes/classification.toml` and
+`recipes/shared_data.toml` say, seed 0, without a control; the student is quantized, calibrated on
+rows that it learned from, and answers the test rows in fp32, int8 and int4. Some hours; it goes on
+where it stopped, and what is judged stays in the stored result.
+
+    python benchmarks/experiment_quantized.py WORK
+    python benchmarks/experiment_quantized.py WORK --task trec --threads 1    # a share of it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from facts import RESULTS, SHARED_DATA, store
+
+import potstill
+from potstill.metrics.bootstrap import Interval
+from potstill.metrics.metric import Metric, point
+from potstill.metrics.retention import difference, is_above, retention
+from potstill.tasks import reading
+from potstill.workflows.suite import SuiteOptions, run_suite
+from potstill.workflows.suite_file import SuiteTask, read_suite
+from potstill.workflows.suite_test import columns_of
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+SUITES = ("classification", "shared_data")
+PRECISIONS = ("int8", "int4")
+NAME = "quantized"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--task", action="append", help="default: all that have rows to answer")
+    asked = parser.parse_args()
+    for suite in SUITES:
+        file = alone(suite, asked.work)
+        for task in read_suite(file).tasks:
+            is_asked = asked.task is None or task.name in asked.task
+            if is_asked and (SHARED_DATA / task.test).is_file():
+                keep(judged(task, file, asked.work, asked.threads))
+
+
+def alone(suite: str, work: Path) -> Path:
+    """Write a suite with its first seed alone and no controls, and return the file."""
+    text = (RECIPES / f"{suite}.toml").read_text()
+    text = re.sub(r"^seeds = .*$", "seeds = [0]", text, flags=re.MULTILINE)
+    text = re.sub(r"^control = .*$", 'control = "none"', text, flags=re.MULTILINE)
+    work.mkdir(parents=True, exist_ok=True)
+    file = work / f"{suite}.toml"
+    file.write_text(text)
+    return file
+
+
+def judged(task: SuiteTask, suite: Path, work: Path, threads: int | None) -> dict[str, Any]:
+    """Return what is told of a task's student."""
+    options = SuiteOptions(out=work, data=SHARED_DATA, only=(task.name,), threads=threads)
+    _, student = run_suite(suite, options)
+    source = work / "bundles" / student.report["bundle"]
+    folders = {"fp32": source}
+    for precision in PRECISIONS:
+        folders[precision] = work / "quantized" / f"{task.name}-{precision}"
+        if not folders[precision].is_dir():
+            folders[precision].parent.mkdir(exist_ok=True)
+            potstill.quantize(
+                source,
+                folders[precision],
+                precision=precision,
+                calibration=SHARED_DATA / (task.train or task.unlabelled[0]),
+                text_column=task.text_column,
+                text_pair_column=task.text_pair_column,
+                label_column=task.label_column,
+                threads=threads,
+            )
+    return table_row(task, folders, threads)
+
+
+def table_row(task: SuiteTask, folders: Mapping[str, Path], threads: int | None) -> dict[str, Any]:
+    """Ask the models in each precision and hold each against the first."""
+    sides: dict[str, Any] = {}
+    for precision, folder in folders.items():
+        model = potstill.load(folder, engine="openvino", precision=precision, threads=threads)
+        posed = model.answered_task
+        labelled = reading.labelled(task.task, SHARED_DATA / task.test, columns_of(task))
+        gold = posed.gold(labelled)
+        metric: Metric = posed.metric(task.primary or posed.primary(has_gold=True))
+        sides[precision] = posed.statistics(metric, model.answer(labelled).answers, gold)
+    trivial = posed.statistics(metric, posed.trivial(gold)[0], gold)
+    source = sides["fp32"]
+    return {
+        "task": task.name,
+        "metric": metric.name,
+        "rows": len(labelled),
+        "is_solved": is_above(metric, [source], [trivial]),
+        "fp32": float(point(metric, source)),
+        "bytes": {name: potstill.info(folder)["size_bytes"] for name, folder in folders.items()},
+        "quantized": {
+            name: {
+                "value": float(point(metric, sides[name])),
+                "retention": told(retention(metric, [sides[name]], [source])),
+                "difference": told(difference(metric, [sides[name]], [source])),
+            }
+            for name in PRECISIONS
+        },
+    }
+
+
+def told(interval: Interval) -> dict[str, float]:
+    return {name: float(np.round(value, 5)) for name, value in asdict(interval).items()}
+
+
+def keep(row: dict[str, Any]) -> None:
+    """Store a task's row beside those that are there."""
+    print(json.dumps(row), flush=True)
+    file = RESULTS / f"{NAME}.json"
+    rows = json.loads(file.read_text())["rows"] if file.is_file() else []
+    rows = [*(each for each in rows if each["task"] != row["task"]), row]
+    store(NAME, {"seed": 0, "rows": sorted(rows, key=lambda each: str(each["task"]))})
+
+
+if __name__ == "__main__":
+    main()
