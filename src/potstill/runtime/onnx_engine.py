@@ -7,7 +7,7 @@ from typing import Any
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.onnx_files import require_self_contained
 from potstill.errors import MissingExtraError, ModelError
-from potstill.hardware import chosen_threads
+from potstill.hardware import chosen_threads, large_blocks_given_back
 from potstill.runtime.onnx_operators import onnx_model
 from potstill.runtime.packed_engine import (
     PackedEngine,
@@ -77,7 +77,8 @@ class OnnxEngine(PackedEngine):
         file, self._last_layer = stored_graph(folder, self.name, self.precision, outputs)
         require_self_contained(file)
         try:
-            session = opened(str(file), self.threads)
+            with large_blocks_given_back():  # else 32 MB stay behind, now and then
+                session = opened(str(file), self.threads)
         except (RuntimeError, MemoryError):
             raise
         except Exception as error:  # the library has a class for each of its states
