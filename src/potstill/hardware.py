@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
 import platform
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt's options in glibc's malloc.h
 _LARGEST_BLOCK = 2**30  # bytes; what is larger goes back at once
+_LARGE_WHILE_LOADING = 2**20
+_LARGE_BY_ITSELF = 2**25  # to which glibc lets it grow; it trims what is free above twice that
 
 
 def usable_threads() -> int:
@@ -53,14 +57,31 @@ def keep_freed_memory() -> bool:
     anew for each page of its gradients and activations.
     Other C libraries are left as they are.
     """
+    return _set_malloc_options(_LARGEST_BLOCK, _LARGEST_BLOCK)
+
+
+@contextlib.contextmanager
+def large_blocks_given_back() -> Iterator[None]:
+    """Have glibc hand blocks of a megabyte back as soon as they are freed, meanwhile.
+
+    Of itself it keeps blocks as large as the largest that was freed; a library that loads a file
+    frees some that it never asks for again. Afterwards it stands where it would have grown to.
+    Other C libraries are left as they are.
+    """
+    _set_malloc_options(_LARGE_WHILE_LOADING, 2 * _LARGE_WHILE_LOADING)
+    try:
+        yield
+    finally:
+        _set_malloc_options(_LARGE_BY_ITSELF, 2 * _LARGE_BY_ITSELF)
+
+
+def _set_malloc_options(large_block: int, kept: int) -> bool:
+    """Set from which size blocks go back when they are freed, and how much may stay free."""
     try:
         set_option = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    is_set = set_option(_MMAP_THRESHOLD, _LARGEST_BLOCK) and set_option(
-        _TRIM_THRESHOLD, _LARGEST_BLOCK
-    )
-    return bool(is_set)
+    return bool(set_option(_MMAP_THRESHOLD, large_block) and set_option(_TRIM_THRESHOLD, kept))
 
 
 def give_back_freed_memory() -> bool:

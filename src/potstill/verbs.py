@@ -94,8 +94,9 @@ def quantize(model: str | Path, out: str | Path, **options: Any) -> Report:
     Args:
         model: a model folder with weights, or "hub:NAME".
         out: an absent or empty folder.
-        **options: fields of `QuantizeOptions` (precision, calibration, dev, floor, test, …), and
-            `text_column`, `label_column` and their like. Rows as in `evaluate`.
+        **options: fields of `QuantizeOptions` (engine, precision, processor, calibration, dev,
+            floor, test, …), and `text_column`, `label_column` and their like. Rows as in
+            `evaluate`.
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.

@@ -10,20 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 import potstill
-from potstill.bundle.manifest import Manifest, write_manifest
 from potstill.errors import GateNotMet, ModelError, RecipeError
 from tests.command_line import said
-from tests.folders import write_tiny_model
-from tests.tiny import WORDS
+from tests.quantizing import TEXTS, write_answered_rows, write_source
 
 pytest.importorskip("nncf", reason="pip install 'potstill[quantize]'")
-
-TEXTS = [
-    " ".join(np.random.default_rng(seed).choice(WORDS[5:24], 3 + seed % 9)) for seed in range(120)
-]
 
 
 @pytest.fixture(scope="module")
@@ -33,37 +26,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def source(place: Path) -> Path:
-    """Return a classifier that gives each of its answers to some of the texts."""
-    folder = write_tiny_model(place / "source", "classification", task="classification")
-    weights = load_file(folder / "model.safetensors")
-    for name, array in weights.items():
-        if array.ndim == 2:  # as drawn, all texts would look alike to it
-            weights[name] = 10.0 * array
-    _save(folder, weights)
-    model = potstill.load(folder, precision="fp32", threads=1)
-    logits = model.engine.run(model.encode(TEXTS).batch)["logits"]
-    weights["classifier.bias"] -= np.median(logits, axis=0)
-    _save(folder, weights)
-    return folder
-
-
-def _save(folder: Path, weights: dict[str, np.ndarray]) -> None:
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    manifest = json.loads((folder / "potstill.json").read_text())
-    write_manifest(folder, Manifest(task=manifest["task"], pooling=manifest["pooling"]))
+    return write_source(place / "source")
 
 
 @pytest.fixture(scope="module")
 def rows(place: Path, source: Path) -> Path:
-    """Write rows that the source answers without a fault."""
-    answers = potstill.load(source, precision="fp32").predict(TEXTS)
-    file = place / "rows.jsonl"
-    lines = [
-        json.dumps({"text": text, "label": answer["label"]})
-        for text, answer in zip(TEXTS, answers, strict=True)
-    ]
-    file.write_text("\n".join(lines) + "\n")
-    return file
+    return write_answered_rows(source, place / "rows.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +115,7 @@ def test_a_runtime_file_that_is_not_the_one_is_refused(
 def test_a_graph_of_another_version_is_refused(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("potstill.runtime.openvino_engine.input_names", lambda config: ["other"])
+    monkeypatch.setattr("potstill.runtime.stored_graphs.input_names", lambda config: ["other"])
     told = said(capsys, "predict", small, "good")
     assert told.status == 2
     assert "another version of potstill; to mend it: quantize its source again" in told.err

@@ -129,6 +129,25 @@ def test_on_this_machine_it_answers() -> None:
     assert hardware.cpu_name()
 
 
+def test_large_blocks_go_back_while_something_loads_and_stay_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    class Library:
+        def __init__(self, name: object) -> None:
+            assert name is None, "the process itself"
+
+        def mallopt(self, option: int, value: int) -> int:
+            told.append((option, value))
+            return 1
+
+    monkeypatch.setattr(hardware.ctypes, "CDLL", Library)
+    with hardware.large_blocks_given_back():
+        assert dict(told) == {-3: 2**20, -1: 2**21}
+    assert dict(told) == {-3: 2**25, -1: 2**26}
+
+
 def test_freed_memory_is_kept_where_glibc_is_and_nothing_breaks_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -139,4 +158,6 @@ def test_freed_memory_is_kept_where_glibc_is_and_nothing_breaks_elsewhere(
 
     monkeypatch.setattr(hardware.ctypes, "CDLL", no_library)
     assert not hardware.keep_freed_memory()
+    with hardware.large_blocks_given_back():
+        pass
     assert not hardware.give_back_freed_memory()

@@ -20,6 +20,8 @@ _PIPELINE_TAGS = {
     "embedding": "sentence-similarity",
 }
 
+_LIBRARIES = {"openvino": ("OpenVINO", "cpu"), "onnx": ("ONNX Runtime", "onnx")}
+
 
 def model_card(
     config: EncoderConfig, head: HeadSpec, manifest: Manifest, *, has_weights: bool = True
@@ -48,7 +50,10 @@ def model_card(
         "\n".join(header),
         "# A potstill model",
         "| | |\n|---|---|\n" + "\n".join(facts),
-        "## Load it\n\n" + _how_to_load(config, head, has_weights=has_weights),
+        "## Load it\n\n"
+        + _how_to_load(
+            config, head, has_weights=has_weights, engine=str(manifest.engine.get("name"))
+        ),
         *_notes("Lineage", manifest.lineage),
         *_notes("Measurements", manifest.measurements),
     ]
@@ -61,12 +66,14 @@ def _how_longer_ones_are_read(manifest: Manifest) -> str:
     return f"read in windows that share {manifest.overlap} tokens"
 
 
-def _how_to_load(config: EncoderConfig, head: HeadSpec, *, has_weights: bool) -> str:
+def _how_to_load(config: EncoderConfig, head: HeadSpec, *, has_weights: bool, engine: str) -> str:
     ours = '```python\nimport potstill\n\nmodel = potstill.load("this/folder")\n```'
     if not has_weights:
+        library, extra = _LIBRARIES.get(engine, _LIBRARIES["openvino"])
         return ours + (
-            "\n\nThe folder holds a quantized graph for OpenVINO (`pip install 'potstill[cpu]'`) "
-            "and no weights: transformers finds its config and tokenizer alone."
+            f"\n\nThe folder holds a quantized graph for {library} (`pip install "
+            f"'potstill[{extra}]'`) and no weights: transformers finds its config and tokenizer "
+            "alone."
         )
     if head.is_mean_classifier:
         return ours + (

@@ -55,7 +55,10 @@ _WANTED = (
 )
 # A bundle of ours names its runtime files; elsewhere such files are copies for other programs.
 _MANIFEST = "potstill.json"
-_RUNTIME_FILES = ("openvino/*.xml", "openvino/*.bin", "onnx/*.onnx")
+_RUNTIME_FILES = (
+    *("openvino/*.xml", "openvino/*.bin", "openvino/last_layer.safetensors"),
+    *("onnx/*.onnx", "onnx/last_layer.safetensors"),
+)
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # No part begins with a dot or a minus: a revision becomes a path in the cache.

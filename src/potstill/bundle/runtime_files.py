@@ -1,35 +1,42 @@
 """Graphs made ready for one engine: beside a model's weights, or in their place.
 
-`openvino/<precision>.xml` is a graph, `.bin` its numbers; `openvino/last_layer.safetensors` is the
-last layer of a head that gives one number, which stays in fp32 outside of the graph. Each file's
-hash stands in the manifest, and is checked when an engine reads it.
+`openvino/<precision>.xml` is a graph, `.bin` its numbers; `onnx/<precision>.onnx` holds both.
+`last_layer.safetensors` beside them is the last layer of a head that gives one number, which stays
+in fp32 outside of the graph. Each file's hash stands in the manifest, and is checked when an engine
+reads it.
 """
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
 
 from potstill.bundle.manifest import Manifest, is_runtime_file
 from potstill.errors import ModelError
 from potstill.files import sha256_of_file
 
-OPENVINO = "openvino"
-LAST_LAYER = f"{OPENVINO}/last_layer.safetensors"
+OPENVINO, ONNX = "openvino", "onnx"
+INT8 = "int8"  # weights and activations: products of whole numbers
+
+# What `quantize` writes, by engine; what else lies there was exported for other programs.
+STORED: Mapping[str, tuple[str, ...]] = {OPENVINO: (INT8, "int8-weights", "int4"), ONNX: (INT8,)}
+_ENDINGS: Mapping[str, tuple[str, ...]] = {OPENVINO: (".xml", ".bin"), ONNX: (".onnx",)}
 
 
-def graph_file(precision: str) -> str:
-    """Return the name of a graph inside its bundle."""
-    return f"{OPENVINO}/{precision}.xml"
+def graph_files(engine: str, precision: str) -> list[str]:
+    """Return the names of a graph's files inside its bundle, the one to open first."""
+    return [f"{engine}/{precision}{ending}" for ending in _ENDINGS[engine]]
 
 
-def weights_file(graph: str) -> str:
-    """Return the name of the file that holds a graph's numbers."""
-    return str(PurePosixPath(graph).with_suffix(".bin"))
+def last_layer_file(engine: str) -> str:
+    """Return the name of the last layer that an engine's graphs leave out."""
+    return f"{engine}/last_layer.safetensors"
 
 
-def stored_precisions(path: Path) -> list[str]:
+def stored_precisions(path: Path, engine: str) -> list[str]:
     """Return the precisions whose graphs lie in a folder."""
-    return sorted(file.stem for file in (path / OPENVINO).glob("*.xml"))
+    names = (name for name in STORED[engine] if (path / graph_files(engine, name)[0]).is_file())
+    return sorted(names)
 
 
 def runtime_files(path: Path) -> list[str]:

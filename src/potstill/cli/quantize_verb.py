@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +19,18 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
     model: Annotated[str, typer.Argument(help="Model folder, or hub:NAME.")],
     out: flags.Out,
     *,
+    engine: Annotated[
+        str, typer.Option(help="That reads the result: openvino, or onnx (int8 alone).")
+    ] = "openvino",
     precision: Annotated[str, typer.Option(help="int8, int8-weights or int4.")] = "int8",
+    processor: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            help="Where int8 is to be right: here, vnni (x86 with VNNI or AMX), avx2 (any x86), "
+            "arm.",
+        ),
+    ] = "here",
     calibration: Annotated[
         str | None, typer.Option(help="Rows to calibrate int8 on; default: those of --dev.")
     ] = None,
@@ -49,7 +61,9 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
     from potstill.workflows.quantize import quantize as run
 
     options = QuantizeOptions(
+        engine=engine,
         precision=precision,
+        processor=processor,
         calibration=calibration,
         dev=dev,
         test=test,
@@ -79,7 +93,8 @@ def _print(report: Report, *, as_json: bool) -> None:
     details = report.details
     print_facts(
         {
-            "precision": details["precision"],
+            "engine": details["engine"],
+            "precision": _precision(details),
             "bytes": f"{details['size_bytes']:,} (source: {details['source_bytes']:,})",
             "in full precision": ", ".join(details["kept"]) or "none of the parts",
         }
@@ -87,3 +102,10 @@ def _print(report: Report, *, as_json: bool) -> None:
     print_report(report)
     if report.gate is not None:
         print_line(Gate(**report.gate).describe())
+
+
+def _precision(details: Mapping[str, Any]) -> str:
+    made_for = details["processor"]
+    return (
+        f"{details['precision']}, for {made_for} processors" if made_for else details["precision"]
+    )

@@ -7,13 +7,13 @@ model of vectors `last_hidden_state`, (B, T, D), and of vectors `sentence_embedd
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 from potstill.architectures.config import EncoderConfig
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.named_weights import fp32_weights
+from potstill.compress.ort_quantization import write_with_int8_weights
 from potstill.runtime.engine import STATE_PREFIX
 from potstill.runtime.graph import GraphInputs, GraphWriter, has_token_types
 from potstill.runtime.onnx_operators import Axes, OnnxOperators
@@ -61,14 +61,7 @@ def write_quantized(source: Path, target: Path) -> None:
 
     Weights are without a sign, which no processor saturates on: files go where nobody knows it.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it advises what does not apply to graphs of ours
-    try:
-        quantize_dynamic(source, target, weight_type=QuantType.QUInt8, per_channel=False)
-    finally:
-        logging.disable(before)
+    write_with_int8_weights(source, target, has_signs=False)
 
 
 def _axes_of_logits(folder: ModelFolder) -> Axes:

@@ -7,13 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
+from potstill.bundle.runtime_files import INT8
 from potstill.errors import ModelError
 from potstill.hardware import cpu_flags
 from potstill.runtime.packed_rows import RowSize
+from potstill.runtime.processors import runs_here
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm")
 _USUAL = RowSize()
-_FIELDS = {"name": str, "precision": str, "row_tokens": int, "request_tokens": int}
+_FIELDS: Mapping[str, tuple[type, ...]] = {
+    **{"name": (str,), "precision": (str,), "row_tokens": (int,), "request_tokens": (int,)},
+    "processor": (str, type(None)),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +30,7 @@ class EngineChoice:
     row_tokens: int = _USUAL.row_tokens
     request_tokens: int = _USUAL.request_tokens
     cpu_flags: tuple[str, ...] = ()  # on which speed depends
+    processor: str | None = None  # for which the stored int8 graph was made; None: nobody said
 
     @property
     def size(self) -> RowSize:
@@ -33,8 +39,9 @@ class EngineChoice:
 
     @property
     def is_for_here(self) -> bool:
-        """Tell whether this processor has what the choice was made on."""
-        return cpu_flags().issuperset(self.cpu_flags)
+        """Tell whether this processor has what the choice was made on, and answers rightly."""
+        is_right = self.precision != INT8 or runs_here(self.processor)
+        return is_right and cpu_flags().issuperset(self.cpu_flags)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the manifest holds it."""
@@ -65,8 +72,8 @@ def _read(told: Mapping[str, Any], where: str) -> EngineChoice:
     for name in ("name", "precision"):
         if name not in told:
             raise ModelError(f"engine has no {name}", where=where, cure="copy the bundle again")
-    for name, kind in _FIELDS.items():
-        if name in told and type(told[name]) is not kind:
+    for name, kinds in _FIELDS.items():
+        if name in told and type(told[name]) not in kinds:
             raise ModelError(
                 f"engine.{name} is {told[name]!r}", where=where, cure="copy the bundle again"
             )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from potstill.bundle.folder import ModelFolder
+from potstill.bundle.runtime_files import STORED, stored_precisions
 from potstill.errors import MissingExtraError, RecipeError
 from potstill.runtime.choice import EngineChoice, choice_of
 from potstill.runtime.engine import Engine
@@ -20,9 +21,8 @@ from potstill.runtime.openvino_library import openvino
 from potstill.runtime.packed_engine import PackedEngine
 
 _CARD = Path("/proc/driver/nvidia")
-_LIBRARIES: Mapping[str, tuple[str, ...]] = {  # where they are called otherwise than the engine
-    "onnx": ("onnxruntime", "onnx"),
-}
+# Where they are called otherwise than the engine: the first answers, the others write its graph.
+_LIBRARIES: Mapping[str, tuple[str, ...]] = {"onnx": ("onnxruntime", "onnx")}
 
 
 def build_engine(
@@ -41,10 +41,7 @@ def build_engine(
     """
     choice = choice_of(folder)
     if engine == "auto":
-        if choice is not None and _is_free(choice, folder, device, precision):
-            engine = choice.name
-        else:
-            engine = chosen_engine(device, precision)
+        engine = engine_of(folder, device, precision)
     if engine not in ENGINES:
         raise RecipeError(f"there is no engine {engine!r}", allowed=", ".join(["auto", *ENGINES]))
     if choice is not None and engine == choice.name and precision == "auto":
@@ -55,12 +52,25 @@ def build_engine(
     return built
 
 
+def engine_of(folder: ModelFolder, device: str, precision: str) -> str:
+    """Return the engine that "auto" is: what the bundle asks for, else what serves most."""
+    choice = choice_of(folder)
+    if choice is not None and _is_free(choice, folder, device, precision):
+        return choice.name
+    return chosen_engine(device, precision)
+
+
 def _is_free(choice: EngineChoice, folder: ModelFolder, device: str, precision: str) -> bool:
     """Tell whether nothing that is asked for speaks against a bundle's choice."""
     if not folder.has_weights:
         return True
     is_same = precision in ("auto", choice.precision) and device in ("auto", "cpu")
-    return is_same and is_engine_installed(choice.name)
+    return is_same and is_engine_installed(choice.name, is_stored=_is_stored(choice, folder))
+
+
+def _is_stored(choice: EngineChoice, folder: ModelFolder) -> bool:
+    is_known = choice.name in STORED
+    return is_known and choice.precision in stored_precisions(folder.path, choice.name)
 
 
 def chosen_engine(device: str, precision: str) -> str:
@@ -71,9 +81,10 @@ def chosen_engine(device: str, precision: str) -> str:
     return next((name for name in ENGINES if is_engine_installed(name)), "torch")
 
 
-def is_engine_installed(engine: str) -> bool:
-    """Tell whether the libraries of an engine are there."""
-    return all(_is_installed(name) for name in _LIBRARIES.get(engine, (engine,)))
+def is_engine_installed(engine: str, *, is_stored: bool = False) -> bool:
+    """Tell whether the libraries of an engine are there, to write a graph or for a stored one."""
+    names = _LIBRARIES.get(engine, (engine,))
+    return all(_is_installed(name) for name in (names[:1] if is_stored else names))
 
 
 def _is_installed(package: str) -> bool:

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.runtime_files import (
-    LAST_LAYER,
-    graph_file,
-    stored_precisions,
-    verified_file,
-    weights_file,
-)
-from potstill.bundle.safetensors_header import read_header
-from potstill.bundle.weights import WeightFiles, read_tensors
-from potstill.errors import ModelError, RecipeError
+from potstill.bundle.runtime_files import graph_files
 from potstill.hardware import chosen_threads, cpu_has_bf16
-from potstill.runtime.choice import choice_of
 from potstill.runtime.compiled_graphs import compiled_folder
-from potstill.runtime.graph import input_names, leaves_last_layer
 from potstill.runtime.openvino_layout import without_layout
 from potstill.runtime.openvino_library import openvino
 from potstill.runtime.packed_engine import (
@@ -33,6 +21,12 @@ from potstill.runtime.packed_engine import (
     told,
 )
 from potstill.runtime.packed_rows import PackedRows
+from potstill.runtime.stored_graphs import (
+    require_inputs,
+    require_usable,
+    stored_graph,
+    usable_precisions,
+)
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -98,9 +92,10 @@ class OpenVinoEngine(PackedEngine):
 
     def _kept_compiled(self) -> dict[str, str]:
         """Return the setting by which a later start finds what is compiled now."""
-        name, manifest = graph_file(self.precision), self.folder.manifest
+        manifest = self.folder.manifest
         assert manifest is not None, "a stored graph's hashes stand in a manifest"
-        folder = compiled_folder([manifest.files[file] for file in (name, weights_file(name))])
+        files = graph_files(self.name, self.precision)
+        folder = compiled_folder([manifest.files[file] for file in files])
         return {} if folder is None else {"CACHE_DIR": str(folder)}
 
     def _written(self, outputs: tuple[str, ...]) -> Any:
@@ -110,34 +105,12 @@ class OpenVinoEngine(PackedEngine):
         return openvino_model(config, head, self._weights(), outputs)
 
     def _stored(self, outputs: tuple[str, ...]) -> Any:
-        """Return the graph that lies in the bundle, its hash checked."""
-        path, manifest = self.folder.path, self.folder.manifest
-        head = self.folder.answering_head
-        given = {self._shapes.names[0], *(["vectors"] if head.kind == "embedding" else [])}
-        if not given.issuperset(outputs):
-            raise RecipeError(
-                f"the {self.precision} graph of this bundle does not give {', '.join(outputs)}",
-                allowed=", ".join(sorted(given)),
-            )
-        name = graph_file(self.precision)
-        verified_file(path, weights_file(name), manifest)
-        if leaves_last_layer(head):
-            self._last_layer = _read_last_layer(verified_file(path, LAST_LAYER, manifest))
-        library = openvino("the openvino engine")
-        graph = library.Core().read_model(verified_file(path, name, manifest))
-        if {each.any_name for each in graph.inputs} != set(input_names(self.folder.config)):
-            raise ModelError(
-                "this graph was written by another version of potstill",
-                where=str(path / name),
-                cure="quantize its source again",
-            )
+        """Return the graph that lies in the bundle."""
+        folder = self.folder
+        file, self._last_layer = stored_graph(folder, self.name, self.precision, outputs)
+        graph = openvino("the openvino engine").Core().read_model(file)
+        require_inputs([each.any_name for each in graph.inputs], folder, file)
         return graph
-
-
-def _read_last_layer(file: Path) -> tuple[Floats, Floats]:
-    header = read_header(file)
-    found = dict(read_tensors(WeightFiles((file,), header, file.stat().st_size)))
-    return found["weight"], found["bias"]
 
 
 def load_openvino_engine(
@@ -150,23 +123,11 @@ def load_openvino_engine(
         RecipeError: a device or precision that this engine or machine does not have.
     """
     require_cpu(device, "openvino")
-    usable = usable_precisions(folder)
-    chosen = usable[-1] if precision == "auto" else precision
-    if chosen not in usable:
-        raise RecipeError(
-            f"precision is {precision!r} on cpu",
-            allowed=f"{', '.join(['auto', *usable])} with the openvino engine on this processor",
-        )
+    chosen = require_usable(precision, openvino_precisions(folder), "openvino")
     return OpenVinoEngine(folder, precision=chosen, threads=threads or chosen_threads())
 
 
-def usable_precisions(folder: ModelFolder) -> list[str]:
+def openvino_precisions(folder: ModelFolder) -> list[str]:
     """Return what this model and processor can do, what to take unasked last."""
-    stored = stored_precisions(folder.path)
-    choice = choice_of(folder)
-    if not folder.has_weights and choice is not None:  # the graph may be missing: its reader tells
-        return [*(name for name in stored if name != choice.precision), choice.precision]
     written = [name for name in PRECISIONS if name != "bf16" or cpu_has_bf16()]
-    if choice is not None and choice.precision in stored:
-        return [*written, *(name for name in stored if name != choice.precision), choice.precision]
-    return [*stored, *written]
+    return usable_precisions(folder, "openvino", written)

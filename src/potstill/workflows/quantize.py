@@ -28,17 +28,11 @@ from potstill.bundle.manifest import (
 )
 from potstill.bundle.named_weights import fp32_weights
 from potstill.bundle.opening import open_model
-from potstill.bundle.runtime_files import LAST_LAYER, OPENVINO, graph_file
+from potstill.bundle.runtime_files import INT8, OPENVINO, graph_files, last_layer_file
 from potstill.bundle.weights import write_tensor_file
 from potstill.compress.calibration import calibration_calls
-from potstill.compress.quantized_graph import (
-    CALIBRATED,
-    PRECISIONS,
-    Inputs,
-    output_error,
-    parts_of,
-    quantized,
-)
+from potstill.compress.quantizer import Smaller, output_error
+from potstill.compress.quantizers import is_calibrated, quantizer_of, require_precision
 from potstill.data.columns import Columns
 from potstill.errors import GateNotMet, RecipeError
 from potstill.files import folder_whole_or_absent, require_free, write_atomically
@@ -49,9 +43,8 @@ from potstill.runtime.answering import lengths_of_folder, task_of_folder
 from potstill.runtime.choice import EngineChoice, flags_here
 from potstill.runtime.engines import build_engine
 from potstill.runtime.graph import leaves_last_layer
-from potstill.runtime.openvino_library import openvino
-from potstill.runtime.openvino_operators import openvino_model
-from potstill.runtime.outputs import OutputShapes
+from potstill.runtime.packed_engine import Inputs
+from potstill.runtime.processors import HERE, PROCESSORS, processor_here, runs_here
 from potstill.tasks import reading
 from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof
 
@@ -65,7 +58,9 @@ _SOURCE, _SMALL = "source", "quantized"
 class QuantizeOptions:
     """What is made, and when it is good enough."""
 
-    precision: str = "int8"
+    engine: str = OPENVINO  # that reads what is made
+    precision: str = INT8
+    processor: str = HERE  # on which int8 products are to be right
     calibration: object | None = None  # rows whose texts are calibrated on; None: those of dev
     dev: object | None = None  # labelled rows that the gate is judged on
     floor: float | None = None  # least retention beside the source; None: no gate
@@ -84,7 +79,8 @@ class QuantizeOptions:
         Raises:
             RecipeError: with the setting's name.
         """
-        require_choice("precision", self.precision, PRECISIONS)
+        require_precision(self.engine, self.precision)
+        require_choice("processor", self.processor, (HERE, *PROCESSORS))
         require_choice("accept", self.accept or "point", ("point",))
         if self.floor is not None and not 0.0 < self.floor <= 1.0:
             raise RecipeError(f"floor is {self.floor}", allowed="a share above 0, at most 1")
@@ -94,12 +90,32 @@ class QuantizeOptions:
                 where="--floor",
                 cure="give --dev, labelled rows that are neither train nor test",
             )
-        if self.precision in CALIBRATED and self.calibration is None and self.dev is None:
+        if self.is_calibrated and self.calibration is None and self.dev is None:
             raise RecipeError(
                 f"{self.precision} is calibrated on texts, and there are none",
                 where="--calibration",
                 cure="give --calibration or --dev, or quantize weights alone: int8-weights, int4",
             )
+        is_judged = self.dev is not None or self.test is not None
+        if is_judged and not runs_here(self.made_for):
+            raise RecipeError(
+                f"int8 for {self.made_for} is wrong on this processor ({processor_here()}), so "
+                "that nothing can be judged on it",
+                where="--for",
+                cure="quantize on such a processor, or leave --dev and --test out",
+            )
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Tell whether texts are needed."""
+        return is_calibrated(self.engine, self.precision)
+
+    @property
+    def made_for(self) -> str | None:
+        """Return the kind of processor that the graph is made for, None where it is for any."""
+        if self.precision != INT8:
+            return None
+        return processor_here() if self.processor == HERE else self.processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +171,10 @@ class _Run:
         self.folder, self.options, self.place, self.tell = folder, options, place, tell
         self.tried: list[Tried] = []
         self.weights = fp32_weights(folder)
-        head = folder.answering_head
-        output = OutputShapes(folder.config, head).names[0]
-        self.graph = openvino_model(folder.config, head, self.weights, [output])
-        self.calls = self._calls()
+        self.quantizer = quantizer_of(
+            options.engine, folder.config, folder.answering_head, self.weights
+        )
+        self.calls = self._any_calls() if options.is_calibrated else []
         self.proof = self._proof(options.dev)
         self._source_outputs = None if self.proof is None else self._outputs(folder, self.proof)
 
@@ -219,7 +235,7 @@ class _Run:
         return judge_gate(kept, floor=self.options.floor, rows=on_test.test.rows)
 
     def _attempt(self, kept: tuple[str, ...]) -> tuple[Path, Gate | None]:
-        parts = parts_of(self.graph)
+        parts = self.quantizer.parts()
         layers = [layer for part in kept for layer in parts[part]]
         self.tell(f"quantizing to {self.options.precision}")
         small = self._quantized(layers)
@@ -230,17 +246,23 @@ class _Run:
         return made, gate
 
     def _quantized(self, kept: Sequence[str]) -> Any:
-        width = self.folder.config.hidden_size
-        return quantized(self.graph, self.options.precision, self.calls, kept, width=width)
+        options = self.options
+        asked = Smaller(
+            precision=options.precision,
+            calls=self.calls,
+            kept=kept,
+            processor=options.made_for or processor_here(),
+        )
+        return self.quantizer.quantized(asked)
 
     def _ranked(self) -> list[str]:
         """Return the parts, the one first that brings outputs nearest when it is put back."""
         self.tell("measuring which parts are most sensitive")
         calls = self.calls or self._any_calls()
         left = {}
-        for part, layers in parts_of(self.graph).items():
+        for part, layers in self.quantizer.parts().items():
             small = self._quantized(layers)
-            left[part] = output_error(self.graph, small, calls)
+            left[part] = output_error(self.quantizer, small, calls)
             self.tell(f"{part} put back: outputs are off by {left[part]:.2e}")
         return sorted(left, key=left.__getitem__)
 
@@ -279,13 +301,13 @@ class _Run:
         windows = task.windows(folder.tokenizer(), proof.rows, lengths)
         precision = "auto" if folder is not self.folder else "fp32"
         engine = build_engine(
-            folder, engine="openvino", precision=precision, threads=self.options.threads
+            folder,
+            engine=self.options.engine,
+            precision=precision,
+            threads=self.options.threads,
         )
         outputs: Floats = engine.run(windows.texts)["logits"]
         return outputs
-
-    def _calls(self) -> list[Inputs]:
-        return self._any_calls() if self.options.precision in CALIBRATED else []
 
     def _any_calls(self) -> list[Inputs]:
         options, folder = self.options, self.folder
@@ -304,19 +326,26 @@ class _Run:
 
     def _write(self, made: Path, small: Any) -> None:
         """Write the bundle of an attempt."""
-        (made / OPENVINO).mkdir(parents=True)
-        openvino("quantizing").save_model(
-            small, str(made / graph_file(self.options.precision)), compress_to_fp16=False
-        )
+        engine = self.options.engine
+        file = made / graph_files(engine, self.options.precision)[0]
+        file.parent.mkdir(parents=True)
+        self.quantizer.write(small, file)
         if leaves_last_layer(self.folder.answering_head):
             layer = {part: self.weights[f"head.output.{part}"] for part in ("weight", "bias")}
-            write_tensor_file(made / LAST_LAYER, layer)
+            write_tensor_file(made / last_layer_file(engine), layer)
         copy_identity_files(self.folder.path, made, with_weights=self.options.keep_source)
         write_manifest(made, self.manifest(None))
 
     def _choice(self) -> Mapping[str, Any]:
-        precision = self.options.precision
-        choice = EngineChoice(name=OPENVINO, precision=precision, cpu_flags=flags_here())
+        """Return what the bundle asks for; where speed was not seen, no flags are told."""
+        options, made_for = self.options, self.options.made_for
+        is_for_here = made_for in (None, processor_here())
+        choice = EngineChoice(
+            name=options.engine,
+            precision=options.precision,
+            cpu_flags=flags_here() if is_for_here else (),
+            processor=made_for,
+        )
         return {
             **choice.to_json(),
             "tried": [each.to_json() for each in self.tried],
@@ -355,7 +384,9 @@ def _report(run: _Run, out: Path, identity: str, on_test: Judged | None, seconds
         warnings=warnings,
         gate=gate.to_json() if gate else None,
         details={
+            "engine": run.options.engine,
             "precision": run.options.precision,
+            "processor": run.options.made_for,
             "size_bytes": made.size_bytes,
             "source_bytes": run.folder.size_bytes,
             "kept": list(run.tried[-1].kept),

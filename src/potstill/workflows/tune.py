@@ -17,9 +17,15 @@ from typing import Any
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import Manifest, write_manifest
 from potstill.bundle.opening import open_model
-from potstill.bundle.runtime_files import runtime_files, verified_file
+from potstill.bundle.runtime_files import (
+    STORED,
+    runtime_files,
+    stored_precisions,
+    verified_file,
+)
 from potstill.data.plain_texts import plain_texts
 from potstill.errors import RecipeError
+from potstill.hardware import cpu_has_bf16
 from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_choice
 from potstill.runtime.choice import EngineChoice, flags_here
@@ -27,6 +33,7 @@ from potstill.runtime.engine import Engine
 from potstill.runtime.engines import ENGINES, build_engine, is_engine_installed
 from potstill.runtime.outputs import OutputShapes
 from potstill.runtime.packed_engine import PackedEngine
+from potstill.runtime.stored_graphs import is_right_here
 from potstill.text.ragged import RaggedBatch
 
 THROUGHPUT, LATENCY = "throughput", "latency"
@@ -37,6 +44,7 @@ _SIZES = ((48, 384), (48, 640), (64, 1_024))  # slots of a row, tokens of a call
 _REPEATS = 8  # of our sentences
 _MOST_TEXTS = 1_024
 _ROUNDS, _ALONE = 3, 20
+_KEPT = ("tried", "processor")  # of what `quantize` told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +106,7 @@ def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> d
     _measure(candidates, texts, OutputShapes(folder.config, folder.answering_head), tell)
     best = min(candidates, key=_cost(options.goal))
     manifest = folder.manifest or Manifest(task=folder.task)
-    told = {name: manifest.engine[name] for name in ("tried",) if name in manifest.engine}
+    told = {name: manifest.engine[name] for name in _KEPT if name in manifest.engine}
     write_manifest(folder.path, replace(manifest, engine=best.choice.to_json() | told))
     ranked = sorted(candidates, key=_cost(options.goal))
     return {
@@ -113,8 +121,6 @@ def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> d
 
 def _candidates(folder: ModelFolder, options: TuneOptions) -> Iterator[Candidate]:
     for name in ENGINES:
-        if not is_engine_installed(name) or not (folder.has_weights or name == "openvino"):
-            continue
         for precision in _precisions(name, folder):
             engine = build_engine(
                 folder, engine=name, device="cpu", precision=precision, threads=options.threads
@@ -130,12 +136,20 @@ def _candidates(folder: ModelFolder, options: TuneOptions) -> Iterator[Candidate
                 yield Candidate(choice, engine)
 
 
-def _precisions(name: str, folder: ModelFolder) -> list[str]:
-    if name == "openvino":
-        from potstill.runtime.openvino_engine import usable_precisions  # it may not be installed
+def _precisions(name: str, folder: ModelFolder) -> Iterator[str]:
+    """Yield what an engine can be asked for here, stored graphs among it."""
+    for precision in stored_precisions(folder.path, name) if name in STORED else []:
+        serves = is_right_here(folder, precision) and is_engine_installed(name, is_stored=True)
+        if serves or not folder.has_weights:  # there is nothing else then: its engine tells why not
+            yield precision
+    if folder.has_weights and is_engine_installed(name):
+        yield from _written_precisions(name)
 
-        return usable_precisions(folder)
-    return ["fp32"] if name == "onnx" else ["auto"]
+
+def _written_precisions(name: str) -> tuple[str, ...]:
+    if name == "openvino":
+        return ("fp32", "bf16") if cpu_has_bf16() else ("fp32",)
+    return ("fp32",) if name == "onnx" else ("auto",)
 
 
 def _measure(
