@@ -41,10 +41,7 @@ def build_engine(
     """
     choice = choice_of(folder)
     if engine == "auto":
-        if choice is not None and _is_free(choice, folder, device, precision):
-            engine = choice.name
-        else:
-            engine = chosen_engine(device, precision)
+        engine = engine_of(folder, device=device, precision=precision)
     if engine not in ENGINES:
         raise RecipeError(f"there is no engine {engine!r}", allowed=", ".join(["auto", *ENGINES]))
     if choice is not None and engine == choice.name and precision == "auto":
@@ -53,6 +50,18 @@ def build_engine(
     if choice is not None and isinstance(built, PackedEngine) and engine == choice.name:
         built.size = choice.size
     return built
+
+
+def engine_of(folder: ModelFolder, *, device: str = "auto", precision: str = "auto") -> str:
+    """Return the engine that answers where none is named: the bundle's choice, else the device's.
+
+    Raises:
+        ModelError: the manifest's words cannot be understood.
+    """
+    choice = choice_of(folder)
+    if choice is not None and _is_free(choice, folder, device, precision):
+        return choice.name
+    return chosen_engine(device, precision)
 
 
 def _is_free(choice: EngineChoice, folder: ModelFolder, device: str, precision: str) -> bool:
