@@ -353,8 +353,8 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
         task: kind of task; None: the teacher's, of a bare encoder classification.
         floor: least retention; `report.gate` tells whether it holds.
         accept: "point" takes an undecided gate of the quantized student by its value.
-        quantize: also a quantized student, to `<out>-<quantize>`: int8, int8-weights, int4;
-            `report.details["quantized"]` tells what became of it.
+        quantize: also a quantized student, to `<out>-<quantize>`: int8, int8-weights, int4,
+            bf16; `report.details["quantized"]` tells what became of it.
         quantize_floor: least that it keeps of the student on dev rows; None: 0.99, of int4 0.98.
         tune: measure engines too, and store the fastest in student and quantized student.
         device: auto, cpu, cuda, mps.

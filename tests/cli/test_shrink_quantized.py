@@ -214,6 +214,19 @@ def test_a_missing_extra_is_told_before_anything_is_trained(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_copy_in_bf16_needs_no_extra_and_is_a_plain_folder(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    inputs, out = ground.inputs(quantize=Quantizing(precision="bf16")), tmp_path / "small"
+    report = shrink(inputs, shrink_recipe(SETTINGS), out=out, run=Run(threads=1))
+    assert report.details["quantized"]["gate"]["outcome"] == "holds"
+    told = potstill.info(tmp_path / "small-bf16")
+    assert told["dtypes"] == ["BF16"]
+    assert told["measurements"]["test_rows"] == 60
+    assert "transformers." in (tmp_path / "small-bf16" / "README.md").read_text()
+
+
 def test_the_plan_names_step_extra_and_floor(ground: Ground, tmp_path: Path) -> None:
     recipe = shrink_recipe(SETTINGS)
 
@@ -226,6 +239,11 @@ def test_the_plan_names_step_extra_and_floor(ground: Ground, tmp_path: Path) -> 
     assert "int4 (potstill[quantize]), if it keeps 98.0% on dev rows" in first
     assert "store the fastest" in second
     assert full[-2].startswith("compare")
+    (line,) = set(steps(quantize=Quantizing(precision="bf16", floor=0.9))) - set(plain)
+    assert (
+        line
+        == "quantize the student to bf16, if it keeps 90.0% on dev rows beside the student in fp32"
+    )
 
 
 def test_vectors_without_pairs_are_quantized_without_a_gate(ground: Ground, tmp_path: Path) -> None:
@@ -279,7 +297,7 @@ def test_wrong_settings_are_told_in_one_line(
         assert told.status == 2
         return told.complaint
 
-    assert "quantize is 'int3'; allowed: int8, int8-weights, int4" in complaint(
+    assert "quantize is 'int3'; allowed: int8, int8-weights, int4, bf16" in complaint(
         "--quantize", "int3"
     )
     floor = ("--quantize", "int8", "--quantize-floor", "97")

@@ -140,9 +140,7 @@ Accept = Annotated[
 ]
 Quantize = Annotated[
     str | None,
-    typer.Option(
-        help="Also a quantized student beside it: int8, int8-weights, int4, or none (default)."
-    ),
+    typer.Option(help="Also a quantized student beside it: int8, int8-weights, int4, bf16, none."),
 ]
 QuantizeFloor = Annotated[
     float | None,

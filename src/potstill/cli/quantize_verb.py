@@ -18,7 +18,7 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
     model: Annotated[str, typer.Argument(help="Model folder, or hub:NAME.")],
     out: flags.Out,
     *,
-    precision: Annotated[str, typer.Option(help="int8, int8-weights or int4.")] = "int8",
+    precision: Annotated[str, typer.Option(help="int8, int8-weights, int4 or bf16.")] = "int8",
     calibration: Annotated[
         str | None, typer.Option(help="Rows to calibrate int8 on; default: those of --dev.")
     ] = None,

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ from potstill.runtime.openvino_library import openvino
 from potstill.runtime.openvino_operators import openvino_model
 from potstill.runtime.outputs import OutputShapes
 from potstill.tasks import reading
+from potstill.workflows.bf16 import BF16, UNJUDGED, JudgedBy, store_in_bf16
 from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof
 
 Tell = Callable[[str], None]
@@ -84,7 +85,7 @@ class QuantizeOptions:
         Raises:
             RecipeError: with the setting's name.
         """
-        require_choice("precision", self.precision, PRECISIONS)
+        require_choice("precision", self.precision, (*PRECISIONS, BF16))
         require_choice("accept", self.accept or "point", ("point",))
         if self.floor is not None and not 0.0 < self.floor <= 1.0:
             raise RecipeError(f"floor is {self.floor}", allowed="a share above 0, at most 1")
@@ -93,6 +94,12 @@ class QuantizeOptions:
                 "a floor is judged on dev rows, and there are none",
                 where="--floor",
                 cure="give --dev, labelled rows that are neither train nor test",
+            )
+        if self.precision == BF16 and self.keep_source:
+            raise RecipeError(
+                "a bundle in bf16 is a plain folder of weights, in place of the source's",
+                where="--keep-source",
+                cure="leave it out",
             )
         if self.precision in CALIBRATED and self.calibration is None and self.dev is None:
             raise RecipeError(
@@ -133,6 +140,9 @@ def quantize(
     require_free(out)
     folder = open_model(model, allow_pickle=options.allow_pickle)
     folder.require_complete()
+    if options.precision == BF16:
+        asked = {field.name: getattr(options, field.name) for field in fields(JudgedBy)}
+        return store_in_bf16(folder, out, JudgedBy(**asked), tell or _silent)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as place:
         run = _Run(folder, options, Path(place), tell or _silent)
         made = run.passed()
@@ -345,7 +355,7 @@ def _report(run: _Run, out: Path, identity: str, on_test: Judged | None, seconds
         }
     warnings = [] if on_test is None else list(on_test.warnings)
     if run.options.floor is None:
-        warnings.append("no gate was asked for: give --dev and --floor to know what was lost")
+        warnings.append(UNJUDGED)
     return Report(
         bundle=out,
         fingerprint=identity,

@@ -22,6 +22,7 @@ from potstill.errors import GateNotMet, MissingExtraError
 from potstill.files import folder_whole_or_absent, write_atomically
 from potstill.tasks import reading
 from potstill.tasks.embedding import Embedding
+from potstill.workflows.bf16 import BF16
 from potstill.workflows.comparison import Comparison
 from potstill.workflows.proven import gate_of, measurements
 from potstill.workflows.quantize import QuantizeOptions, quantize
@@ -61,13 +62,13 @@ class QuantizedStudent:
         return asdict(self)
 
 
-def require_quantizing_libraries() -> None:
-    """Check that what quantizes is installed, before anything is trained.
+def require_quantizing_libraries(asked: Quantizing) -> None:
+    """Check that what quantizes is installed, before anything is trained; bf16 needs nothing.
 
     Raises:
         MissingExtraError: the message holds the install line.
     """
-    for name in _LIBRARIES:
+    for name in () if asked.precision == BF16 else _LIBRARIES:
         if find_spec(name) is None:
             raise MissingExtraError(name, extra="quantize", needed_for="--quantize")
 
@@ -75,6 +76,15 @@ def require_quantizing_libraries() -> None:
 def quantized_folder(out: Path, asked: Quantizing) -> Path:
     """Return where a student's quantized copy stands."""
     return out.with_name(f"{out.name}-{asked.precision}")
+
+
+def in_words(asked: Quantizing, *, is_judged: bool) -> str:
+    """Say what will be done, for the plan."""
+    extra = "" if asked.precision == BF16 else " (potstill[quantize])"
+    told = f"quantize the student to {asked.precision}{extra}"
+    if not is_judged:
+        return f"{told}, without a gate: of vectors --dev must have pairs with numbers"
+    return f"{told}, if it keeps {asked.least:.1%} on dev rows beside the student in fp32"
 
 
 def has_gate(inputs: ShrinkInputs, task: str) -> bool:

@@ -51,6 +51,7 @@ from potstill.workflows.quantized_student import (
     QUANTIZED,
     QuantizedStudent,
     has_gate,
+    in_words,
     keep_quantized,
     made_in,
     quantized_folder,
@@ -60,7 +61,6 @@ from potstill.workflows.quantized_student import (
 from potstill.workflows.report_page.page import render_page, require_page_libraries
 from potstill.workflows.shrink_recipe import (
     Plan,
-    Quantizing,
     Run,
     ShrinkInputs,
     ShrinkRecipe,
@@ -117,7 +117,7 @@ class _Shrinking:
             require_range("floor", inputs.floor, above=0.0)
         require_page_libraries()
         if inputs.quantize is not None:
-            require_quantizing_libraries()
+            require_quantizing_libraries(inputs.quantize)
         self.state = run_folder(out)
         self.folder = open_model(inputs.teacher, allow_pickle=inputs.allow_pickle)
         self.task = _task_asked(inputs.task, self.folder)
@@ -159,7 +159,8 @@ class _Shrinking:
         elif self.inputs.control:
             steps.append("train the control: same shape and steps, labels only")
         if self.inputs.quantize is not None:
-            steps.append(self._quantizing_in_words(self.inputs.quantize))
+            is_judged = has_gate(self.inputs, self.task)
+            steps.append(in_words(self.inputs.quantize, is_judged=is_judged))
         if self.inputs.tune:
             steps.append("measure engines, precisions and row sizes here, and store the fastest")
         steps.append("compare all on the test rows, each in a process of its own")
@@ -235,12 +236,6 @@ class _Shrinking:
         return quantized_student(
             *(student, self.inputs, self.recipe, self.task), state=self.state, run=self.run
         )
-
-    def _quantizing_in_words(self, asked: Quantizing) -> str:
-        told = f"quantize the student to {asked.precision} (potstill[quantize])"
-        if not has_gate(self.inputs, self.task):
-            return f"{told}, without a gate: of vectors --dev must have pairs with numbers"
-        return f"{told}, if it keeps {asked.least:.1%} on dev rows beside the student in fp32"
 
     def _tune(self, student: Path, small: QuantizedStudent | None) -> None:
         """Store the fastest engine of each in its folder, once."""

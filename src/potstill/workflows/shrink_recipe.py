@@ -18,7 +18,7 @@ Tell = Callable[[str], None]
 
 
 # Least retention of a quantized student beside itself in fp32, by what it is quantized to.
-FLOORS: Mapping[str, float] = {"int8": 0.99, "int8-weights": 0.99, "int4": 0.98}
+FLOORS: Mapping[str, float] = {"int8": 0.99, "int8-weights": 0.99, "int4": 0.98, "bf16": 0.99}
 NOT_QUANTIZED = "none"
 
 
