@@ -161,8 +161,9 @@ def test_a_real_floor_is_judged_against_the_student_on_dev_rows(
     assert not calibration & dev
 
 
+@pytest.mark.parametrize("where", ["compare", "render_page"])  # before and after the copy is kept
 def test_what_is_quantized_is_not_quantized_again(
-    ground: Ground, shrunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, ground: Ground, shrunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*arguments: object, **options: object) -> None:
         raise Stopped("stopped by the test")
@@ -174,9 +175,11 @@ def test_what_is_quantized_is_not_quantized_again(
     inputs, recipe = ground.inputs(quantize=asked, floor=0.5), shrink_recipe(SETTINGS)
     out = tmp_path / "small"
     with monkeypatch.context() as patch:
-        patch.setattr(shrink_workflow, "compare", stop)
+        patch.setattr(shrink_workflow, where, stop)
         with pytest.raises(Stopped):
             shrink(inputs, recipe, out=out, run=Run(threads=1))
+    assert (tmp_path / "small-int8").exists() == (where == "render_page")
+    assert not out.exists()
     with monkeypatch.context() as patch:
         patch.setattr(step, "quantize", never)
         report = shrink(inputs, recipe, out=out, run=Run(threads=1))

@@ -8,7 +8,6 @@ compares the copy, as it will be run here, with its source in fp32.
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from potstill.bundle.weights import rounded_to_bfloat16, widened_bfloat16
 from potstill.bundle.write import BundleContent, content_of, write_bundle
 from potstill.data.columns import Columns
 from potstill.errors import GateNotMet
-from potstill.files import folder_whole_or_absent, write_atomically
+from potstill.files import folder_whole_or_absent, workspace_beside, write_atomically
 from potstill.metrics.gate import Gate, judge_gate
 from potstill.report import Measured, Report
 from potstill.runtime.answering import lengths_of_folder, task_of_folder
@@ -63,8 +62,8 @@ def store_in_bf16(folder: ModelFolder, out: Path, by: JudgedBy, tell: Tell) -> R
         GateNotMet: the floor is not met on dev rows; nothing is written.
     """
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as place:
-        made = Path(place) / "bundle"
+    with workspace_beside(out) as place:
+        made = place / "bundle"
         tell("rounding to bf16")
         write_bundle(made, _rounded(folder))
         small = open_folder(made)

@@ -8,7 +8,6 @@ nearest to the source's. What was tried stays in the manifest. Test rows are rea
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -31,6 +30,7 @@ from potstill.bundle.opening import open_model
 from potstill.bundle.runtime_files import LAST_LAYER, OPENVINO, graph_file
 from potstill.bundle.weights import write_tensor_file
 from potstill.compress.calibration import calibration_calls
+from potstill.compress.nncf_library import nncf
 from potstill.compress.quantized_graph import (
     CALIBRATED,
     PRECISIONS,
@@ -39,9 +39,14 @@ from potstill.compress.quantized_graph import (
     parts_of,
     quantized,
 )
-from potstill.data.columns import Columns
-from potstill.errors import GateNotMet, RecipeError
-from potstill.files import folder_whole_or_absent, require_free, write_atomically
+from potstill.data.columns import Columns, count_empty_texts
+from potstill.errors import DataError, GateNotMet, RecipeError
+from potstill.files import (
+    folder_whole_or_absent,
+    require_free,
+    workspace_beside,
+    write_atomically,
+)
 from potstill.metrics.gate import Gate, judge_gate
 from potstill.recipe import require_choice
 from potstill.report import Measured, Report
@@ -49,10 +54,11 @@ from potstill.runtime.answering import lengths_of_folder, task_of_folder
 from potstill.runtime.choice import EngineChoice, flags_here
 from potstill.runtime.engines import build_engine
 from potstill.runtime.graph import leaves_last_layer
-from potstill.runtime.openvino_library import openvino
+from potstill.runtime.openvino_library import save_graph
 from potstill.runtime.openvino_operators import openvino_model
 from potstill.runtime.outputs import OutputShapes
 from potstill.tasks import reading
+from potstill.tasks.kinds import ANSWERABLE
 from potstill.workflows.bf16 import BF16, UNJUDGED, JudgedBy, store_in_bf16
 from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof
 
@@ -143,8 +149,8 @@ def quantize(
     if options.precision == BF16:
         asked = {field.name: getattr(options, field.name) for field in fields(JudgedBy)}
         return store_in_bf16(folder, out, JudgedBy(**asked), tell or _silent)
-    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as place:
-        run = _Run(folder, options, Path(place), tell or _silent)
+    with workspace_beside(out) as place:
+        run = _Run(folder, options, place, tell or _silent)
         made = run.passed()
         on_test = run.on_test(made)
         with folder_whole_or_absent(out) as staging:
@@ -164,6 +170,7 @@ class _Run:
     ) -> None:
         self.folder, self.options, self.place, self.tell = folder, options, place, tell
         self.tried: list[Tried] = []
+        nncf()  # an extra that is missing is told before anything is computed
         self.weights = fp32_weights(folder)
         head = folder.answering_head
         output = OutputShapes(folder.config, head).names[0]
@@ -300,14 +307,16 @@ class _Run:
     def _any_calls(self) -> list[Inputs]:
         options, folder = self.options, self.folder
         given = options.calibration if options.calibration is not None else options.dev
-        if folder.task is None:
+        if folder.task not in ANSWERABLE:
             raise RecipeError(
-                "the model has no task, so there are no rows of it",
+                f"{folder.task or 'the bare encoder'} has no rows of its own to calibrate on",
                 where=str(folder.path),
-                allowed="int8-weights, int4 for a bare encoder",
+                allowed="int8-weights, int4, bf16 for such a model",
             )
         task = task_of_folder(folder)
         rows = reading.unlabelled(task.name, given, options.columns)
+        if count_empty_texts(rows) == len(rows):
+            raise DataError("all texts are empty: nothing to calibrate on", where=rows.source)
         lengths = lengths_of_folder(folder, task, max_length=folder.max_length)
         texts = task.windows(folder.tokenizer(), rows, lengths).texts
         return calibration_calls(texts, folder.config, source=rows.source, seed=options.seed)
@@ -315,9 +324,7 @@ class _Run:
     def _write(self, made: Path, small: Any) -> None:
         """Write the bundle of an attempt."""
         (made / OPENVINO).mkdir(parents=True)
-        openvino("quantizing").save_model(
-            small, str(made / graph_file(self.options.precision)), compress_to_fp16=False
-        )
+        save_graph(small, made / graph_file(self.options.precision))
         if leaves_last_layer(self.folder.answering_head):
             layer = {part: self.weights[f"head.output.{part}"] for part in ("weight", "bias")}
             write_tensor_file(made / LAST_LAYER, layer)

@@ -120,6 +120,7 @@ class _Shrinking:
             require_quantizing_libraries(inputs.quantize)
         self.state = run_folder(out)
         self.folder = open_model(inputs.teacher, allow_pickle=inputs.allow_pickle)
+        self.folder.require_weights()
         self.task = _task_asked(inputs.task, self.folder)
         self.is_tuned_first = self.folder.task != self.task
         if self.is_tuned_first:
