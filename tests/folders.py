@@ -18,10 +18,12 @@ def write_tiny_model(
     *,
     task: str | None = None,
     family: str = "bert",
+    initializer_range: float = 0.02,
     **head: object,
 ) -> Path:
     """Write a tiny model with its tokenizer as a bundle of ours."""
-    model = TaskModel(tiny_config(family), tiny_head(kind, **head))
+    config = tiny_config(family, initializer_range=initializer_range)
+    model = TaskModel(config, tiny_head(kind, **head))
     model.initialize(seed=7)
     words = folder.with_name(folder.name + "-words")
     write_tiny_tokenizer(words)

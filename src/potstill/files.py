@@ -8,6 +8,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def folder_whole_or_absent(target: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
+
+
+@contextlib.contextmanager
+def workspace_beside(target: Path) -> Iterator[Path]:
+    """Give a folder on the disk of `target`, whose parents are made, and remove it at the end.
+
+    Raises:
+        StorageError: the disk is full.
+        OutputError: no permission.
+    """
+    parent = target.absolute().parent
+    with told_in_one_line(target):
+        parent.mkdir(parents=True, exist_ok=True)
+        place = tempfile.TemporaryDirectory(dir=parent, prefix=f".{target.name}.")
+    with place as name:
+        yield Path(name)
 
 
 def move_into_place(staged: Path, target: Path) -> None:

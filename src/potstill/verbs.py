@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from potstill.workflows.comparison import Comparison
     from potstill.workflows.evaluate import EvaluatedModel
     from potstill.workflows.forecast import Forecast
-    from potstill.workflows.passages import CorpusSources
 
 Asked = TypeVar("Asked")
 
@@ -195,29 +194,16 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
     if "task" in settings:
         settings["task"] = task_named(settings["task"])
     if settings.get("task") == "masked-lm":
-        sources = _corpus_sources(train, (evaluation, probes), corpus_folder, columns)
+        from potstill.workflows.corpus_calls import corpus_sources, finetune_on_corpus
+
+        sources = corpus_sources(train, (evaluation, probes), corpus_folder, columns)
         how = {"device": device, "threads": threads, "allow_pickle": allow_pickle}
-        return _train_masked_lm(model, sources, settings, Path(out), how)
+        return finetune_on_corpus(model, sources, settings, Path(out), how)
     recipe = with_settings(FinetuneRecipe(), settings, where="potstill.finetune")
     inputs = Inputs(
         model=model, train=train, dev=dev, allow_pickle=allow_pickle, columns=Columns(**columns)
     )
     return run_finetune(inputs, recipe, out=Path(out), device=device, threads=threads)
-
-
-def _train_masked_lm(
-    model: str | Path,
-    sources: CorpusSources,
-    settings: dict[str, Any],
-    out: Path,
-    how: dict[str, Any],
-) -> Report:
-    from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, train_masked_lm
-
-    settings = {name: value for name, value in settings.items() if name != "task"}
-    recipe = with_settings(MaskedLMRecipe(), settings, where="potstill.finetune")
-    inputs = MaskedLMInputs(model=model, corpus=sources, allow_pickle=how.pop("allow_pickle"))
-    return train_masked_lm(inputs, recipe, out=out, **how)
 
 
 def _distill_task(
@@ -246,45 +232,10 @@ def _distill_task(
     return run_distill(inputs, recipe, out=out, **how)
 
 
-def _distill_general(
-    teacher: str | Path | Sequence[str | Path],
-    sources: CorpusSources,
-    settings: dict[str, Any],
-    out: Path,
-    how: dict[str, Any],
-) -> Report:
-    from potstill.workflows.general_distill import GeneralInputs, distill_general
-    from potstill.workflows.general_recipe import GeneralRecipe
-
-    if not isinstance(teacher, str | Path):
-        raise InputError("a corpus has one teacher", allowed="a folder or hub:NAME")
-    recipe = with_settings(GeneralRecipe(), settings, where="potstill.distill")
-    named = {name: how.pop(name) for name in ("allow_pickle", "signals_folder")}
-    inputs = GeneralInputs(teacher=teacher, corpus=sources, **named)
-    return distill_general(inputs, recipe, out=out, **how)
-
-
 def _require_nothing_of_tasks(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if value is not None:
             raise InputError(f"{name} means nothing for a corpus", cure=f"leave {name} out")
-
-
-def _corpus_sources(
-    files: Any,
-    labelled: tuple[Sequence[Any], Sequence[Any]],
-    folder: str | Path | None,
-    columns: dict[str, Any],
-) -> CorpusSources:
-    from potstill.workflows.passages import CorpusSources
-
-    return CorpusSources(
-        files=[files] if isinstance(files, str | Path) else list(files),
-        folder=None if folder is None else Path(folder),
-        column=columns.get("text", "text"),
-        evaluation=labelled[0],
-        probes=labelled[1],
-    )
 
 
 def distill(  # noqa: PLR0913 - the choices of one run, all by name
@@ -359,9 +310,11 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     given["answers"] = teacher_answers or None
     if corpus:
         _require_nothing_of_tasks({**rows, **given})
-        sources = _corpus_sources(corpus, (evaluation, probes), corpus_folder, columns)
+        from potstill.workflows.corpus_calls import corpus_sources, distill_on_corpus
+
+        sources = corpus_sources(corpus, (evaluation, probes), corpus_folder, columns)
         how["signals_folder"] = None if signals_folder is None else Path(signals_folder)
-        return _distill_general(teacher, sources, settings, Path(out), how)
+        return distill_on_corpus(teacher, sources, settings, Path(out), how)
     rows["columns"], given["task"] = columns, task
     return _distill_task(teacher, rows, given, settings, Path(out), how)
 
@@ -378,6 +331,10 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
     pretrained: str | Path | None = None,
     task: str | None = None,
     floor: float | None = None,
+    accept: str | None = None,
+    quantize: str | None = None,
+    quantize_floor: float | None = None,
+    tune: bool = False,
     device: str = "auto",
     threads: int | None = None,
     allow_pickle: bool = False,
@@ -396,6 +353,11 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
         pretrained: the model that a tuned teacher was tuned from, for the control.
         task: kind of task; None: the teacher's, of a bare encoder classification.
         floor: least retention; `report.gate` tells whether it holds.
+        accept: "point" takes an undecided gate of the quantized student by its value.
+        quantize: also a quantized student, to `<out>-<quantize>`: int8, int8-weights, int4,
+            bf16; `report.details["quantized"]` tells what became of it.
+        quantize_floor: least that it keeps of the student on dev rows; None: 0.99, of int4 0.98.
+        tune: measure engines too, and store the fastest in student and quantized student.
         device: auto, cpu, cuda, mps.
         threads: of the processor; None: what affinity and quota allow.
         allow_pickle: convert a model of pickles once, in a child process.
@@ -407,8 +369,8 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
     """
     require_torch("shrinking")
     from potstill.data.columns import Columns
-    from potstill.workflows.shrink import Run, ShrinkInputs, shrink_recipe
     from potstill.workflows.shrink import shrink as run_shrink
+    from potstill.workflows.shrink_recipe import Run, ShrinkInputs, quantizing, shrink_recipe
 
     columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
     of_teacher = settings.pop("teacher_settings", {})
@@ -423,6 +385,9 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
         pretrained=pretrained,
         task=task,
         floor=floor,
+        accept=accept,
+        quantize=quantizing(quantize, quantize_floor),
+        tune=tune,
         allow_pickle=allow_pickle,
         columns=Columns(**columns),
     )
@@ -468,6 +433,7 @@ def forecast(  # noqa: PLR0913 - the choices of one run, all by name
     """
     require_torch("a forecast")
     from potstill.workflows import forecast as forecasting
+    from potstill.workflows.corpus_calls import corpus_sources
     from potstill.workflows.general_distill import GeneralInputs
     from potstill.workflows.general_recipe import GeneralRecipe
     from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe
@@ -475,7 +441,7 @@ def forecast(  # noqa: PLR0913 - the choices of one run, all by name
     if (teacher is None) == (model is None):
         raise InputError("a forecast is of one run", allowed="a teacher, or a model")
     columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
-    sources = _corpus_sources(corpus, (evaluation, probes), corpus_folder, columns)
+    sources = corpus_sources(corpus, (evaluation, probes), corpus_folder, columns)
     inputs: GeneralInputs | MaskedLMInputs
     usual: GeneralRecipe | MaskedLMRecipe
     if teacher is not None:

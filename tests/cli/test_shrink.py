@@ -12,7 +12,8 @@ import potstill
 from potstill.errors import Stopped
 from potstill.train.progress import Progress
 from potstill.workflows import shrink as shrink_workflow
-from potstill.workflows.shrink import Run, ShrinkInputs, shrink, shrink_recipe
+from potstill.workflows.shrink import shrink
+from potstill.workflows.shrink_recipe import Run, ShrinkInputs, shrink_recipe
 from tests.command_line import QUICK, said, tree_of, write_rows
 from tests.folders import write_tiny_model
 

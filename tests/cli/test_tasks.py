@@ -19,7 +19,8 @@ import potstill
 from potstill.errors import Stopped
 from potstill.train.progress import Meter, Progress
 from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
-from potstill.workflows.shrink import Run, ShrinkInputs, shrink, shrink_recipe
+from potstill.workflows.shrink import shrink
+from potstill.workflows.shrink_recipe import Run, ShrinkInputs, shrink_recipe
 from tests.cli.test_distill import TOLD
 from tests.cli.test_finetune import CONTRACT
 from tests.command_line import finetuning, said, said_apart, write_jsonl

@@ -111,6 +111,15 @@ class ModelFolder:
         Raises:
             ModelError: everything that is missing or misshapen, told together.
         """
+        self.require_weights()
+        self._require_fitting(self.plan, self.head)
+
+    def require_weights(self) -> None:
+        """Check that there are weights, sound or not.
+
+        Raises:
+            ModelError: there are graphs in their place.
+        """
         if not self.has_weights:
             raise ModelError(
                 f"this bundle holds no weights, only {', '.join(runtime_files(self.path))}",
@@ -118,7 +127,6 @@ class ModelFolder:
                 allowed="answering in the precision that it holds",
                 cure="use the model that it was made of, or quantize with --keep-source",
             )
-        self._require_fitting(self.plan, self.head)
 
     def plan_with(self, head: HeadSpec) -> ReadingPlan:
         """Plan to read the encoder for a new head; the head that is stored may be broken.
@@ -126,6 +134,7 @@ class ModelFolder:
         Raises:
             ModelError: everything of the encoder that is missing or misshapen, told together.
         """
+        self.require_weights()
         bare = HeadSpec()
         self._require_fitting(plan_reading(self.weights.entries, self.config, bare), bare)
         return plan_reading(self.weights.entries, self.config, head)

@@ -31,6 +31,12 @@ class Foreign:
 
 _BY_NAME = (  # the first that matches is told
     Foreign(
+        ("openvino/*.xml", "openvino_model.xml"),
+        "only a graph for OpenVINO",
+        "name the folder that it was made of; OpenVINO runs an exported graph by itself, and a "
+        "quantized bundle of potstill needs its potstill.json",
+    ),
+    Foreign(
         ("*.safetensors",),
         "only safetensors files under other names",
         "rename the file of the whole model to model.safetensors; merge an adapter first",
@@ -51,7 +57,12 @@ _BY_NAME = (  # the first that matches is told
         "only pickle files of an unknown layout, and a pickle can run any code when it is loaded",
         _SAVE_AGAIN,
     ),
-    Foreign(("*.onnx",), "only an ONNX graph", "name the folder that it was exported from"),
+    Foreign(
+        ("*.onnx",),
+        "only an ONNX graph",
+        "name the folder that it was exported from, or let ONNX Runtime run the graph by itself: "
+        "docs/engines.md shows how",
+    ),
     Foreign(("*.gguf",), "only GGUF weights", "name the folder that they were converted from"),
 )
 
@@ -82,6 +93,7 @@ def no_safetensors(folder: Path) -> ModelError:
     """Return the error of a folder without safetensors: what was looked for, what was found."""
     try:
         names = sorted(file.name for file in folder.iterdir())
+        graphs = [*folder.glob("onnx/*.onnx"), *folder.glob("openvino/*.xml")]
     except OSError as error:
         return ModelError(
             f"no model folder: {error.strerror}",
@@ -89,7 +101,7 @@ def no_safetensors(folder: Path) -> ModelError:
             cure="check the path; a name on the Hugging Face hub is written hub:NAME",
         )
     what, cure = "there are no weights in this folder", "name the folder of a trained model"
-    if found := foreign_among(names):
+    if found := foreign_among([*names, *(file.relative_to(folder).as_posix() for file in graphs)]):
         files, kind = found
         what, cure = f"the folder holds {kind.what} ({', '.join(files[:3])})", kind.cure
     return ModelError(what, where=str(folder), allowed=LOOKED_FOR, cure=cure)

@@ -32,7 +32,9 @@ STORED_AS: Mapping[str, np.dtype[Any]] = {
     "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"), BFLOAT16: np.dtype("<u2"),
 }  # fmt: skip
+BFLOAT16_BITS = np.dtype([("bf16", "<u2")])  # by which arrays of them are told from numbers
 _NAME_OF = {dtype: name for name, dtype in STORED_AS.items() if name != BFLOAT16}
+_NAME_OF[BFLOAT16_BITS] = BFLOAT16
 
 _MAX_AXES = 32  # numpy's bound before 2.0; a wilder shape is an attack, not a model
 _DOWNLOAD_AGAIN = "download or copy the file again"

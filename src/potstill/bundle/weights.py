@@ -1,7 +1,8 @@
 """The weights of a model folder: safetensors files, found, read and written as numpy arrays.
 
 The three names and the index are those that transformers writes and reads. bfloat16, which numpy
-does not know, is widened to float32 (exact: the same number with more zero bits).
+does not know, is widened to float32 (exact: the same number with more zero bits); arrays of
+`rounded_to_bfloat16` are written as it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from potstill.bundle.foreign_weights import no_safetensors
 from potstill.bundle.safetensors_header import (
     BFLOAT16,
+    BFLOAT16_BITS,
     MAX_HEADER_BYTES,
     STORED_AS,
     TensorEntry,
@@ -40,6 +42,8 @@ __all__ = [
     "write_tensor_file",
     "write_weights",
     "read_index",
+    "rounded_to_bfloat16",
+    "widened_bfloat16",
     "WEIGHTS_FILE",
     "INDEX_FILE",
 ]
@@ -163,6 +167,25 @@ def write_tensor_file(file: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
             _part(file).replace(file)
         finally:
             _part(file).unlink(missing_ok=True)
+
+
+def rounded_to_bfloat16(numbers: NDArray[np.float32]) -> NDArray[np.void]:
+    """Return the bits of the nearest bfloat16: of two equally near ones the even one, as in torch.
+
+    What is not a number stays so.
+    """
+    bits = np.ascontiguousarray(numbers, dtype=np.float32).view(np.uint32)
+    upper = bits >> 16
+    nearest = (bits + (upper & 1) + np.uint32(0x7FFF)) >> 16
+    nearest = np.where(np.isnan(numbers), upper | np.uint32(0x40), nearest)
+    return nearest.astype("<u2").view(BFLOAT16_BITS)
+
+
+def widened_bfloat16(array: NDArray[Any]) -> NDArray[Any]:
+    """Return what `rounded_to_bfloat16` gave as float32, any other array as it is."""
+    if array.dtype != BFLOAT16_BITS:
+        return array
+    return _widened(array.view(np.uint16))
 
 
 def read_index(index: Path) -> dict[str, str]:

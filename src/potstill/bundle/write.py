@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from potstill.bundle.card import model_card
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.json_files import write_json
 from potstill.bundle.manifest import Manifest, fingerprint, write_manifest
+from potstill.bundle.safetensors_header import BFLOAT16, BFLOAT16_BITS
 from potstill.bundle.sentence_transformers import (
     DENSE_FOLDER,
     VectorRecipe,
     write_vector_recipe,
 )
-from potstill.bundle.weights import read_tensors, write_weights
+from potstill.bundle.weights import WeightFiles, read_tensors, rounded_to_bfloat16, write_weights
 from potstill.files import folder_whole_or_absent, write_atomically
 from potstill.text.tokenizer import Tokenizer
 
@@ -47,7 +48,7 @@ class BundleContent:
 
     config: EncoderConfig
     head: HeadSpec
-    tensors: Mapping[str, NDArray[Any]]  # by our names, see architectures.names
+    tensors: Mapping[str, NDArray[Any]]  # by our names; of `rounded_to_bfloat16` kept as such
     tokenizer: Tokenizer | None
     vectors: VectorRecipe | None = None
     manifest: Manifest = field(default_factory=Manifest)
@@ -96,14 +97,11 @@ def content_of(folder: ModelFolder, tokenizer: Tokenizer) -> BundleContent:
         ModelError: missing or misshapen weights.
     """
     folder.require_complete()
-    ours_of = {stored: ours for ours, stored in folder.plan.sources.items()}
-    tensors = {
-        ours_of[stored]: array for stored, array in read_tensors(folder.weights, list(ours_of))
-    }
+    stored = {theirs: ours for ours, theirs in folder.plan.sources.items()}
+    tensors = dict(_as_stored(folder.weights, stored))
     if folder.vector_map is not None:
-        ours_of = {theirs: ours for ours, theirs in VECTOR_MAP.items()}
-        found = read_tensors(folder.vector_map, list(ours_of))
-        tensors |= {ours_of[theirs]: array for theirs, array in found}
+        stored = {theirs: ours for ours, theirs in VECTOR_MAP.items()}
+        tensors |= _as_stored(folder.vector_map, stored)
     return BundleContent(
         config=folder.plan.config,
         # A bare encoder may keep its pooler, which no embedding needs.
@@ -114,6 +112,15 @@ def content_of(folder: ModelFolder, tokenizer: Tokenizer) -> BundleContent:
         manifest=folder.manifest or Manifest(task=folder.task, lineage={"from": _origin(folder)}),
         hf_extras=folder.hf_config,
     )
+
+
+def _as_stored(
+    weights: WeightFiles, ours_of: Mapping[str, str]
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Give (our name, array); what is stored in bfloat16 will be written so again."""
+    for stored, array in read_tensors(weights, list(ours_of)):
+        is_bfloat16 = weights.entries[stored].dtype == BFLOAT16
+        yield ours_of[stored], rounded_to_bfloat16(array) if is_bfloat16 else array
 
 
 def hf_config_of(content: BundleContent) -> dict[str, Any]:
@@ -127,7 +134,7 @@ def hf_config_of(content: BundleContent) -> dict[str, Any]:
         for key, value in content.hf_extras.items()
         if key not in anew and not key.startswith("_")
     }
-    dtypes = {np.dtype(array.dtype).name for array in content.tensors.values()}
+    dtypes = {_dtype_name(array) for array in content.tensors.values()}
     fields = (
         carried
         | config_to_hf(config)
@@ -135,6 +142,11 @@ def hf_config_of(content: BundleContent) -> dict[str, Any]:
         | {"dtype": dtypes.pop() if len(dtypes) == 1 else "float32"}
     )
     return dict(sorted(fields.items()))  # as transformers does: one content, one fingerprint
+
+
+def _dtype_name(array: NDArray[Any]) -> str:
+    """Return a number format as config.json names it."""
+    return "bfloat16" if array.dtype == BFLOAT16_BITS else np.dtype(array.dtype).name
 
 
 def _origin(folder: ModelFolder) -> str:

@@ -29,7 +29,7 @@ def demo(
     from potstill.recipe import settings_from_words
     from potstill.workflows.demo import SETTINGS
     from potstill.workflows.demo import demo as run
-    from potstill.workflows.shrink import Run
+    from potstill.workflows.shrink_recipe import Run
 
     how = Run(
         threads=threads,

@@ -138,3 +138,21 @@ Floor = Annotated[
 Accept = Annotated[
     str | None, typer.Option(help="point: an undecided floor is met by the value alone.")
 ]
+Quantize = Annotated[
+    str | None,
+    typer.Option(help="Also a quantized student beside it: int8, int8-weights, int4, bf16, none."),
+]
+QuantizeFloor = Annotated[
+    float | None,
+    typer.Option(
+        help="Least that it keeps of the student in fp32 on dev rows; default: 0.99, of int4 0.98."
+    ),
+]
+TuneStudent = Annotated[
+    bool, typer.Option("--tune", help="Measure engines too and store the fastest: minutes.")
+]
+ControlToo = Annotated[bool, typer.Option("--control", help="Train the control too and show it.")]
+PlanAlone = Annotated[bool, typer.Option("--plan", help="Show the plan and leave.")]
+ShrunkTask = Annotated[
+    str | None, typer.Option(help="Kind of task; default: the teacher's, or classification.")
+]

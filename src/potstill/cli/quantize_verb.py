@@ -22,7 +22,7 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
     engine: Annotated[
         str, typer.Option(help="That reads the result: openvino, or onnx (int8 alone).")
     ] = "openvino",
-    precision: Annotated[str, typer.Option(help="int8, int8-weights or int4.")] = "int8",
+    precision: Annotated[str, typer.Option(help="int8, int8-weights, int4 or bf16.")] = "int8",
     processor: Annotated[
         str,
         typer.Option(

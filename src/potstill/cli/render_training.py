@@ -81,6 +81,8 @@ def print_shrink(report: Report, *, as_json: bool) -> None:
     print_facts(facts)
     if report.gate is not None:
         print_line(_gate_of(report).describe())
+    if details["quantized"] is not None:
+        _print_quantized(details["quantized"])
     print_warnings(report.warnings)
     print_line(f"Next: potstill predict {report.bundle} 'your text'")
     print_line(f"      potstill info {report.bundle}")
@@ -92,18 +94,57 @@ def require_gate(report: Report, *, accept: str | None) -> None:
     Raises:
         GateNotMet: it fails, or it is undecided and the value alone was not accepted.
     """
-    if report.gate is None:
+    if report.gate is not None:
+        _require_met(_gate_of(report), str(report.bundle), accept)
+
+
+def require_gates(report: Report, *, accept: str | None) -> None:
+    """Check the floors of a student and of its quantized copy.
+
+    Raises:
+        GateNotMet: one is not met, or no copy kept enough on dev rows.
+    """
+    require_gate(report, accept=accept)
+    small = report.details["quantized"]
+    if small is None:
         return
-    gate = _gate_of(report)
+    if small["refusal"] is not None:
+        raise GateNotMet(
+            f"no quantized student: {small['refusal']}",
+            where=str(report.bundle),
+            cure="potstill quantize with a lower --floor or another --precision; the student stays",
+        )
+    if small["gate_on_test"] is not None:
+        _require_met(Gate(**small["gate_on_test"]), small["bundle"], accept)
+
+
+def _require_met(gate: Gate, where: str, accept: str | None) -> None:
     is_met = gate.outcome == "holds" or (
         gate.outcome == "undecided" and accept == "point" and gate.value >= gate.floor
     )
     if not is_met:
         raise GateNotMet(
             gate.describe(),
-            where=str(report.bundle),
+            where=where,
             cure="give more test rows, more unlabelled text or more layers; the bundle stays",
         )
+
+
+def _print_quantized(small: Mapping[str, Any]) -> None:
+    if small["refusal"] is not None:
+        print_line(f"No quantized student: {small['refusal']}")
+        return
+    print_facts(
+        {
+            f"{small['precision']} bundle": small["bundle"],
+            "its bytes": f"{small['size_bytes']:,}",
+            "in full precision": ", ".join(small["kept"]) or "none of its parts",
+        }
+    )
+    if small["gate"] is not None:
+        print_line(f"On dev rows, beside the student: {Gate(**small['gate']).describe()}")
+    if small["gate_on_test"] is not None:
+        print_line(f"On test rows: {Gate(**small['gate_on_test']).describe()}")
 
 
 def print_search(ranking: list[dict[str, Any]]) -> None:

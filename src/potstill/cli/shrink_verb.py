@@ -10,7 +10,7 @@ from potstill.cli import flags
 from potstill.cli.columns import columns_named
 
 if TYPE_CHECKING:
-    from potstill.workflows.shrink import Run
+    from potstill.workflows.shrink_recipe import Run
 
 
 def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
@@ -21,21 +21,20 @@ def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
     test: flags.Test,
     out: flags.Out,
     *,
-    task: Annotated[
-        str | None, typer.Option(help="Kind of task; default: the teacher's, or classification.")
-    ] = None,
+    task: flags.ShrunkTask = None,
     dev: flags.Dev = None,
     unlabelled: flags.Unlabelled = None,
     layers: flags.Layers = None,
     choose: flags.Choose = None,
     keep: flags.Keep = None,
-    control: Annotated[
-        bool, typer.Option("--control", help="Train the control too and show it.")
-    ] = False,
+    control: flags.ControlToo = False,
     pretrained: flags.Pretrained = None,
     floor: flags.Floor = None,
     accept: flags.Accept = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show the plan and leave.")] = False,
+    quantize: flags.Quantize = None,
+    quantize_floor: flags.QuantizeFloor = None,
+    tune: flags.TuneStudent = False,
+    plan: flags.PlanAlone = False,
     primary: flags.Primary = None,
     epochs: flags.Epochs = None,
     learning_rate: flags.LearningRate = None,
@@ -60,16 +59,15 @@ def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
 
     require_torch("shrinking")
     from potstill.cli.recipes import asked_settings
-    from potstill.cli.render_training import print_plan, print_shrink, require_gate
-    from potstill.recipe import require_choice
-    from potstill.workflows.shrink import ShrinkInputs, plan_shrink, shrink_recipe
+    from potstill.cli.render_training import print_plan, print_shrink, require_gates
+    from potstill.workflows.shrink import plan_shrink
     from potstill.workflows.shrink import shrink as run
+    from potstill.workflows.shrink_recipe import ShrinkInputs, quantizing, shrink_recipe
 
     cut = {"layers": layers, "choose": choose, "keep": keep}
     learn = {"epochs": epochs, "learning_rate": learning_rate, "max_length": max_length}
     flagged = {**cut, **learn, "primary": primary, "seed": seed}
     recipe = shrink_recipe(asked_settings(flagged, settings))
-    require_choice("accept", accept or "point", ("point",))
     inputs = ShrinkInputs(
         teacher=teacher,
         train=train,
@@ -80,6 +78,9 @@ def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
         pretrained=pretrained,
         task=task,
         floor=floor,
+        accept=accept,
+        quantize=quantizing(quantize, quantize_floor),
+        tune=tune,
         allow_pickle=allow_pickle,
         columns=columns_named(
             text_column, text_pair_column, label_column, tokens_column, tags_column
@@ -90,14 +91,14 @@ def shrink(  # noqa: PLR0913 - a verb's flags are its parameters
         return
     report = run(inputs, recipe, out=out, run=_told(device, threads))
     print_shrink(report, as_json=json)
-    require_gate(report, accept=accept)
+    require_gates(report, accept=accept)
 
 
 def _told(device: str, threads: int | None) -> Run:
     """Return how the work is run: its plan and progress go to standard error."""
     from potstill.cli.progress import progress_listener
     from potstill.cli.render import print_progress
-    from potstill.workflows.shrink import Run
+    from potstill.workflows.shrink_recipe import Run
 
     return Run(
         device=device,

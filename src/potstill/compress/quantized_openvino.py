@@ -25,7 +25,7 @@ from potstill.compress.nncf_library import nncf
 from potstill.compress.quantized_tables import scale_taken_rows
 from potstill.compress.quantizer import Smaller, parts_of
 from potstill.runtime.graph import Weights
-from potstill.runtime.openvino_library import openvino
+from potstill.runtime.openvino_library import openvino, save_graph
 from potstill.runtime.openvino_operators import openvino_model
 from potstill.runtime.packed_engine import Floats, Inputs
 from potstill.runtime.processors import AVX2
@@ -63,7 +63,7 @@ class OpenVinoQuantizer:
 
     def write(self, graph: Any, file: Path) -> None:
         """Write the graph, `.xml`, and its numbers, `.bin`, beside it."""
-        openvino("quantizing").save_model(graph, str(file), compress_to_fp16=False)
+        save_graph(graph, file)
 
     def _made(self, library: Any, asked: Smaller) -> Any:
         scope = library.IgnoredScope(names=list(asked.kept), validate=False)

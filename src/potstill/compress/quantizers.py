@@ -29,6 +29,24 @@ def quantizer_of(engine: str, config: EncoderConfig, head: HeadSpec, weights: We
     return OnnxQuantizer(config, head, weights, output)
 
 
+def require_quantizing_library(engine: str) -> None:
+    """Check that what quantizes for an engine is installed.
+
+    Raises:
+        MissingExtraError: the message holds the install line.
+    """
+    if engine == OPENVINO:
+        from potstill.compress.nncf_library import nncf
+
+        nncf()
+    else:
+        from potstill.runtime.onnx_engine import onnxruntime
+        from potstill.runtime.onnx_operators import onnx_library
+
+        onnxruntime()
+        onnx_library()
+
+
 def require_precision(engine: str, precision: str) -> None:
     """Check that an engine's library makes such numbers.
 
@@ -40,7 +58,7 @@ def require_precision(engine: str, precision: str) -> None:
         others = [name for name in STORED if precision in STORED[name]]
         raise RecipeError(
             f"precision is {precision!r}",
-            allowed=f"{', '.join(STORED[engine])} with the {engine} engine",
+            allowed=f"{', '.join(STORED[engine])} with the {engine} engine, or bf16",
             cure=f"use --engine {others[0]}" if others else None,
         )
 

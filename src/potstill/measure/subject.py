@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from potstill.bundle.opening import open_model
+from potstill.bundle.folder import open_folder
 from potstill.data.rows import Rows
 from potstill.measure.memory import forget_peak, peak_bytes, resident_bytes
 from potstill.runtime.answering import rows_of_inputs
@@ -58,8 +58,8 @@ class Subject:
 
     def _load(self, folder: str, engine: str, options: Mapping[str, Any]) -> Answer:
         if engine == "auto":
-            asked = (options.get("device", "auto"), options.get("precision", "auto"))
-            engine = engine_of(open_model(folder), *asked)
+            asked = {name: options.get(name, "auto") for name in ("device", "precision")}
+            engine = engine_of(open_folder(Path(folder), verify=False), **asked)
         if is_engine_installed(engine):  # else loading tells what is missing
             for module in _MODULES.get(engine, ()):
                 importlib.import_module(module)

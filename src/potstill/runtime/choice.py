@@ -15,6 +15,7 @@ from potstill.runtime.processors import runs_here
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm")
 _USUAL = RowSize()
+_CURE = "copy the bundle again"
 _FIELDS: Mapping[str, tuple[type, ...]] = {
     **{"name": (str,), "precision": (str,), "row_tokens": (int,), "request_tokens": (int,)},
     "processor": (str, type(None)),
@@ -71,11 +72,14 @@ def choice_of(folder: ModelFolder) -> EngineChoice | None:
 def _read(told: Mapping[str, Any], where: str) -> EngineChoice:
     for name in ("name", "precision"):
         if name not in told:
-            raise ModelError(f"engine has no {name}", where=where, cure="copy the bundle again")
+            raise ModelError(f"engine has no {name}", where=where, cure=_CURE)
     for name, kinds in _FIELDS.items():
         if name in told and type(told[name]) not in kinds:
+            raise ModelError(f"engine.{name} is {told[name]!r}", where=where, cure=_CURE)
+    for name in ("row_tokens", "request_tokens"):
+        if told.get(name, 1) < 1:
             raise ModelError(
-                f"engine.{name} is {told[name]!r}", where=where, cure="copy the bundle again"
+                f"engine.{name} is {told[name]}", where=where, allowed="1 or more", cure=_CURE
             )
     known = {name: told[name] for name in _FIELDS if name in told}
     return EngineChoice(**known, cpu_flags=tuple(map(str, told.get("cpu_flags", ()))))

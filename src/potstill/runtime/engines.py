@@ -41,7 +41,7 @@ def build_engine(
     """
     choice = choice_of(folder)
     if engine == "auto":
-        engine = engine_of(folder, device, precision)
+        engine = engine_of(folder, device=device, precision=precision)
     if engine not in ENGINES:
         raise RecipeError(f"there is no engine {engine!r}", allowed=", ".join(["auto", *ENGINES]))
     if choice is not None and engine == choice.name and precision == "auto":
@@ -52,8 +52,12 @@ def build_engine(
     return built
 
 
-def engine_of(folder: ModelFolder, device: str, precision: str) -> str:
-    """Return the engine that "auto" is: what the bundle asks for, else what serves most."""
+def engine_of(folder: ModelFolder, *, device: str = "auto", precision: str = "auto") -> str:
+    """Return the engine that answers where none is named: the bundle's choice, else the device's.
+
+    Raises:
+        ModelError: the manifest's words cannot be understood.
+    """
     choice = choice_of(folder)
     if choice is not None and _is_free(choice, folder, device, precision):
         return choice.name

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from potstill.errors import MissingExtraError
+from potstill.errors import MissingExtraError, StorageError
 
 _KEPT_OUT = ("openvino.tools.ovc", "openvino_telemetry")
 
@@ -31,6 +32,24 @@ def openvino(needed_for: str) -> Any:
         except ModuleNotFoundError as error:
             raise MissingExtraError("openvino", extra="cpu", needed_for=needed_for) from error
     return found
+
+
+def save_graph(graph: Any, file: Path) -> None:
+    """Write a graph, its numbers as they are, and its .bin beside it.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    try:
+        openvino("writing a graph").save_model(graph, str(file), compress_to_fp16=False)
+    except RuntimeError as error:
+        if "iostream" not in str(error):  # it tells no more of a write that failed
+            raise
+        raise StorageError(
+            "OpenVINO could not write the graph",
+            where=str(file),
+            cure="free some space and run the same command again",
+        ) from error
 
 
 @contextlib.contextmanager

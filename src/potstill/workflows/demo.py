@@ -9,7 +9,8 @@ from typing import Any
 
 from potstill.errors import InputError
 from potstill.report import Report
-from potstill.workflows.shrink import Run, ShrinkInputs, shrink, shrink_recipe
+from potstill.workflows.shrink import shrink
+from potstill.workflows.shrink_recipe import Run, ShrinkInputs, shrink_recipe
 
 EXAMPLE = "support_inbox"
 # Short enough for two cores and five minutes; a real run leaves these to the recipe.

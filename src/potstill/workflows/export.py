@@ -239,11 +239,11 @@ def _required(name: str, checked: Checked) -> Checked:
 
 
 def _write_ir(source: Path, target: Path) -> None:
-    from potstill.runtime.openvino_library import openvino
+    from potstill.runtime.openvino_library import openvino, save_graph
 
     library = openvino("export --format openvino")
     graph = library.Core().read_model(source)
-    library.save_model(graph, str(target), compress_to_fp16=False)
+    save_graph(graph, target)
 
 
 def _copy_plain_files(folder: ModelFolder, staging: Path) -> None:

@@ -8,10 +8,9 @@ nearest to the source's. What was tried stays in the manifest. Test rows are rea
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,20 @@ from potstill.bundle.runtime_files import INT8, OPENVINO, graph_files, last_laye
 from potstill.bundle.weights import write_tensor_file
 from potstill.compress.calibration import calibration_calls
 from potstill.compress.quantizer import Smaller, output_error
-from potstill.compress.quantizers import is_calibrated, quantizer_of, require_precision
-from potstill.data.columns import Columns
-from potstill.errors import GateNotMet, RecipeError
-from potstill.files import folder_whole_or_absent, require_free, write_atomically
+from potstill.compress.quantizers import (
+    is_calibrated,
+    quantizer_of,
+    require_precision,
+    require_quantizing_library,
+)
+from potstill.data.columns import Columns, count_empty_texts
+from potstill.errors import DataError, GateNotMet, RecipeError
+from potstill.files import (
+    folder_whole_or_absent,
+    require_free,
+    workspace_beside,
+    write_atomically,
+)
 from potstill.metrics.gate import Gate, judge_gate
 from potstill.recipe import require_choice
 from potstill.report import Measured, Report
@@ -46,6 +55,8 @@ from potstill.runtime.graph import leaves_last_layer
 from potstill.runtime.packed_engine import Inputs
 from potstill.runtime.processors import HERE, PROCESSORS, processor_here, runs_here
 from potstill.tasks import reading
+from potstill.tasks.kinds import ANSWERABLE
+from potstill.workflows.bf16 import BF16, UNJUDGED, JudgedBy, store_in_bf16
 from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof
 
 Tell = Callable[[str], None]
@@ -79,7 +90,8 @@ class QuantizeOptions:
         Raises:
             RecipeError: with the setting's name.
         """
-        require_precision(self.engine, self.precision)
+        if self.precision != BF16:
+            require_precision(self.engine, self.precision)
         require_choice("processor", self.processor, (HERE, *PROCESSORS))
         require_choice("accept", self.accept or "point", ("point",))
         if self.floor is not None and not 0.0 < self.floor <= 1.0:
@@ -89,6 +101,12 @@ class QuantizeOptions:
                 "a floor is judged on dev rows, and there are none",
                 where="--floor",
                 cure="give --dev, labelled rows that are neither train nor test",
+            )
+        if self.precision == BF16 and self.keep_source:
+            raise RecipeError(
+                "a bundle in bf16 is a plain folder of weights, in place of the source's",
+                where="--keep-source",
+                cure="leave it out",
             )
         if self.is_calibrated and self.calibration is None and self.dev is None:
             raise RecipeError(
@@ -149,8 +167,11 @@ def quantize(
     require_free(out)
     folder = open_model(model, allow_pickle=options.allow_pickle)
     folder.require_complete()
-    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as place:
-        run = _Run(folder, options, Path(place), tell or _silent)
+    if options.precision == BF16:
+        asked = {field.name: getattr(options, field.name) for field in fields(JudgedBy)}
+        return store_in_bf16(folder, out, JudgedBy(**asked), tell or _silent)
+    with workspace_beside(out) as place:
+        run = _Run(folder, options, place, tell or _silent)
         made = run.passed()
         on_test = run.on_test(made)
         with folder_whole_or_absent(out) as staging:
@@ -170,6 +191,7 @@ class _Run:
     ) -> None:
         self.folder, self.options, self.place, self.tell = folder, options, place, tell
         self.tried: list[Tried] = []
+        require_quantizing_library(options.engine)  # told before anything is computed
         self.weights = fp32_weights(folder)
         self.quantizer = quantizer_of(
             options.engine, folder.config, folder.answering_head, self.weights
@@ -312,14 +334,16 @@ class _Run:
     def _any_calls(self) -> list[Inputs]:
         options, folder = self.options, self.folder
         given = options.calibration if options.calibration is not None else options.dev
-        if folder.task is None:
+        if folder.task not in ANSWERABLE:
             raise RecipeError(
-                "the model has no task, so there are no rows of it",
+                f"{folder.task or 'the bare encoder'} has no rows of its own to calibrate on",
                 where=str(folder.path),
-                allowed="int8-weights, int4 for a bare encoder",
+                allowed="int8-weights, int4, bf16 for such a model",
             )
         task = task_of_folder(folder)
         rows = reading.unlabelled(task.name, given, options.columns)
+        if count_empty_texts(rows) == len(rows):
+            raise DataError("all texts are empty: nothing to calibrate on", where=rows.source)
         lengths = lengths_of_folder(folder, task, max_length=folder.max_length)
         texts = task.windows(folder.tokenizer(), rows, lengths).texts
         return calibration_calls(texts, folder.config, source=rows.source, seed=options.seed)
@@ -374,7 +398,7 @@ def _report(run: _Run, out: Path, identity: str, on_test: Judged | None, seconds
         }
     warnings = [] if on_test is None else list(on_test.warnings)
     if run.options.floor is None:
-        warnings.append("no gate was asked for: give --dev and --floor to know what was lost")
+        warnings.append(UNJUDGED)
     return Report(
         bundle=out,
         fingerprint=identity,

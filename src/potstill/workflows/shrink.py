@@ -1,8 +1,8 @@
 """`shrink`: teacher and data in; a small model, its report and its card out.
 
 Each step stands in `<out>.run` when it is done, so the same call goes on after a kill: the tuned
-teacher (if the model given has no head), the student with its layer search, the comparison. The
-test rows are read by the comparison alone, after the last choice.
+teacher (if the model given has no head), the student with its layer search, its quantized copy, the
+comparison. The test rows are read by the comparison alone, after the last choice.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from potstill.bundle.card import model_card
 from potstill.bundle.folder import ModelFolder, open_folder
 from potstill.bundle.manifest import Manifest, fingerprint, write_manifest
 from potstill.bundle.opening import open_model
-from potstill.data.columns import Columns
 from potstill.data.readers import read_rows
 from potstill.distillation.layers import choose_layers
 from potstill.errors import InputError, RecipeError
@@ -29,8 +28,7 @@ from potstill.files import (
     told_in_one_line,
     write_atomically,
 )
-from potstill.metrics.bootstrap import Interval
-from potstill.metrics.gate import Gate, judge_gate
+from potstill.metrics.gate import Gate
 from potstill.recipe import recipe_hash, require_range, with_settings
 from potstill.report import Measured, Report
 from potstill.runtime.answering import task_of_folder
@@ -41,71 +39,47 @@ from potstill.tasks.evaluation import require_value
 from potstill.tasks.flips import flips_csv
 from potstill.tasks.kinds import ANSWERABLE, task_from_rows
 from potstill.tasks.task_names import task_named
-from potstill.train.progress import Listener, named
+from potstill.train.progress import named
 from potstill.workflows.compare import CompareOptions, compare
 from potstill.workflows.comparison import ComparedModel, Comparison
 from potstill.workflows.control import CUT_ALONE
 from potstill.workflows.distill import DistillInputs, control_folder, distill, require_task_head
-from potstill.workflows.distill_recipe import SEARCH, DistillRecipe
-from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
+from potstill.workflows.distill_recipe import SEARCH
+from potstill.workflows.finetune import Inputs, finetune
+from potstill.workflows.proven import gate_of, measurements
+from potstill.workflows.quantized_student import (
+    QUANTIZED,
+    QuantizedStudent,
+    has_gate,
+    in_words,
+    keep_quantized,
+    made_in,
+    quantized_folder,
+    quantized_student,
+    require_quantizing_libraries,
+)
 from potstill.workflows.report_page.page import render_page, require_page_libraries
+from potstill.workflows.shrink_recipe import (
+    Plan,
+    Run,
+    ShrinkInputs,
+    ShrinkRecipe,
+)
 from potstill.workflows.task_rows import run_folder
-
-Tell = Callable[[str], None]
+from potstill.workflows.tune import TuneOptions, tune
 
 PAGE, REPORT, FLIPS = "report.html", "report.json", "flips.csv"
 _COMPARE_ROUNDS = 5
+_TUNED_ON = 256  # texts
 _CLAIM = "run.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShrinkInputs:
-    """What is shrunk, on what."""
-
-    teacher: str | Path  # a tuned model, or a pre-trained one that is tuned first
-    train: object
-    test: object  # read once, after the last choice
-    dev: object | None = None  # None: carved from the training rows with the seed
-    unlabelled: object | None = None
-    control: bool = False  # train the control too and show it beside the student
-    pretrained: str | Path | None = None  # for the control of a teacher that was tuned elsewhere
-    task: str | None = None  # None: the teacher's; of a bare encoder classification
-    floor: float | None = None  # least retention; None: no gate
-    allow_pickle: bool = False
-    columns: Columns = field(default_factory=Columns)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShrinkRecipe:
-    """How teacher and student are trained."""
-
-    teacher: FinetuneRecipe = field(default_factory=FinetuneRecipe)
-    student: DistillRecipe = field(default_factory=lambda: DistillRecipe(choose=SEARCH))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What will be done, told before anything is."""
-
-    steps: tuple[str, ...]
-    is_tuned_first: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """How the work is run and who is told."""
-
-    device: str = "auto"
-    threads: int | None = None
-    listeners: tuple[Listener, ...] = ()
-    tell: Tell | None = None  # takes the plan and a line at each stage
 
 
 def shrink(inputs: ShrinkInputs, recipe: ShrinkRecipe, *, out: Path, run: Run) -> Report:
     """Make a small model of a big one and prove it.
 
     Writes the bundle to `out` with report.html, report.json and flips.csv in it, a teacher that was
-    tuned to `<out>-teacher`, and a control to `<out>-control`.
+    tuned to `<out>-teacher`, a control to `<out>-control`, and a quantized copy of the student to
+    `<out>-<precision>`; where the gate refuses one, the report says so and the student stays.
 
     Raises:
         InputError: told before the work begins where it can be.
@@ -124,6 +98,16 @@ def plan_shrink(inputs: ShrinkInputs, recipe: ShrinkRecipe, *, out: Path) -> Pla
     return _Shrinking(inputs, recipe, out, Run()).plan()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What was found out, at the end."""
+
+    comparison: Comparison
+    distillation: Mapping[str, Any]  # the report of `distill`
+    gate: Gate | None  # of the student, on test rows
+    quantization: Mapping[str, Any] | None  # what became of the quantized copy; None: not asked for
+
+
 class _Shrinking:
     """The steps, in order."""
 
@@ -132,8 +116,11 @@ class _Shrinking:
         if inputs.floor is not None:
             require_range("floor", inputs.floor, above=0.0)
         require_page_libraries()
+        if inputs.quantize is not None:
+            require_quantizing_libraries(inputs.quantize)
         self.state = run_folder(out)
         self.folder = open_model(inputs.teacher, allow_pickle=inputs.allow_pickle)
+        self.folder.require_weights()
         self.task = _task_asked(inputs.task, self.folder)
         self.is_tuned_first = self.folder.task != self.task
         if self.is_tuned_first:
@@ -172,6 +159,11 @@ class _Shrinking:
             steps.append("keep the student as it was before its first step, as the control")
         elif self.inputs.control:
             steps.append("train the control: same shape and steps, labels only")
+        if self.inputs.quantize is not None:
+            is_judged = has_gate(self.inputs, self.task)
+            steps.append(in_words(self.inputs.quantize, is_judged=is_judged))
+        if self.inputs.tune:
+            steps.append("measure engines, precisions and row sizes here, and store the fastest")
         steps.append("compare all on the test rows, each in a process of its own")
         steps.append(f"write bundle, report and card to {self.out}")
         return Plan(steps=tuple(steps), is_tuned_first=self.is_tuned_first)
@@ -184,12 +176,20 @@ class _Shrinking:
         self._claim()
         teacher = self._tuned() if self.is_tuned_first else self.folder.path
         student, told = self._cut(teacher)
-        comparison = self._compared(teacher, student)
-        gate = self._gate(comparison)
+        small = self._quantized(student)
+        if self.inputs.tune:
+            self._tune(student, small)
+        comparison = self._compared(teacher, student, small)
         self._keep_control(student)
-        identity = self._write(student, comparison, told, gate)
+        found = _Found(
+            comparison=comparison,
+            distillation=told,
+            gate=gate_of(comparison, _student(comparison), self.inputs.floor),
+            quantization=self._keep_quantized(small, comparison),
+        )
+        identity = self._write(student, found)
         shutil.rmtree(self.state, ignore_errors=True)
-        return self._report(identity, comparison, told, gate)
+        return self._report(identity, found)
 
     def _tuned(self) -> Path:
         out = teacher_folder(self.out)
@@ -231,9 +231,37 @@ class _Shrinking:
             return None
         return CUT_ALONE if self.task == Embedding.name else "pretrained"
 
-    def _compared(self, teacher: Path, student: Path) -> Comparison:
+    def _quantized(self, student: Path) -> QuantizedStudent | None:
+        if self.inputs.quantize is None:
+            return None
+        return quantized_student(
+            *(student, self.inputs, self.recipe, self.task), state=self.state, run=self.run
+        )
+
+    def _tune(self, student: Path, small: QuantizedStudent | None) -> None:
+        """Store the fastest engine of each in its folder, once."""
+        for folder in (student, *([made_in(self.state)] if small and small.is_made else [])):
+            done = self.state / f"{folder.name}.tuned"
+            if not done.is_file():
+                self._tell(f"measuring engines: {folder.name}")
+                tune(folder, self._how_to_tune(), self.run.tell)
+                write_atomically(done, b"")
+
+    def _how_to_tune(self) -> TuneOptions:
+        """Measure on training texts, as far as rows are texts."""
+        rows, column = read_rows(self.inputs.train, limit=_TUNED_ON), self.inputs.columns.text
+        source = rows if column in rows else None
+        return TuneOptions(source=source, text_column=column, threads=self.run.threads)
+
+    def _compared(self, teacher: Path, student: Path, small: QuantizedStudent | None) -> Comparison:
         names, models = ["teacher", "student"], [teacher, student]
         places = [self._place_of_teacher(), str(self.out)]
+        device = self.run.device
+        if small is not None and small.is_made:
+            names.append(QUANTIZED)
+            models.append(made_in(self.state))
+            places.append(str(self._place_of_quantized()))
+            device = "cpu" if device == "cpu" else "auto"  # its graph runs on the CPU alone
         if self.inputs.control:
             names.append("control")
             models.append(control_folder(student))
@@ -244,7 +272,7 @@ class _Shrinking:
             primary=self.recipe.student.primary or None,
             columns=self.inputs.columns,
             rounds=_COMPARE_ROUNDS,
-            device=self.run.device,
+            device=device,
             threads=self.run.threads,
         )
         comparison = compare([str(model) for model in models], options, tell=self.run.tell)
@@ -260,30 +288,30 @@ class _Shrinking:
             with folder_whole_or_absent(target) as staging:
                 shutil.copytree(control_folder(student), staging, dirs_exist_ok=True)
 
-    def _gate(self, comparison: Comparison) -> Gate | None:
-        kept = _student(comparison).quality
-        if self.inputs.floor is None or kept is None or kept.retention is None:
+    def _keep_quantized(
+        self, small: QuantizedStudent | None, comparison: Comparison
+    ) -> Mapping[str, Any] | None:
+        """Put the quantized copy beside the place of the student; None where none is asked for."""
+        if small is None:
             return None
-        assert comparison.test is not None, "there are test rows"
-        return judge_gate(kept.retention, floor=self.inputs.floor, rows=comparison.test.rows)
+        if not small.is_made:
+            return small.to_json() | {"bundle": None, "gate_on_test": None}
+        return keep_quantized(
+            small, comparison, made_in(self.state), self._place_of_quantized(), self.inputs.floor
+        )
 
-    def _write(
-        self,
-        student: Path,
-        comparison: Comparison,
-        told: Mapping[str, Any],
-        gate: Gate | None,
-    ) -> str:
+    def _write(self, student: Path, found: _Found) -> str:
         """Write the student again, with what was measured in its card and manifest."""
-        source = open_folder(student)
+        source, comparison = open_folder(student), found.comparison
         assert source.manifest is not None, "distill writes a manifest"
+        measured = measurements(comparison, _student(comparison), found.gate)
         manifest = replace(
-            source.manifest,
-            measurements={**source.manifest.measurements, **_measurements(comparison, gate)},
+            source.manifest, measurements={**source.manifest.measurements, **measured}
         )
         report = {
-            "distillation": dict(told),
-            "gate": gate.to_json() if gate else None,
+            "distillation": dict(found.distillation),
+            "quantization": found.quantization,
+            "gate": found.gate.to_json() if found.gate else None,
             **comparison.to_json(),
         }
         with folder_whole_or_absent(self.out) as staging:
@@ -295,28 +323,24 @@ class _Shrinking:
             write_manifest(staging, manifest)
             return fingerprint(staging)
 
-    def _report(
-        self,
-        identity: str,
-        comparison: Comparison,
-        told: Mapping[str, Any],
-        gate: Gate | None,
-    ) -> Report:
+    def _report(self, identity: str, found: _Found) -> Report:
+        comparison, told = found.comparison, found.distillation
         quality = _student(comparison).quality
         assert quality is not None, "there are test rows"
         assert comparison.primary is not None, "there are test rows"
-        found = quality.metrics[comparison.primary]
+        value = quality.metrics[comparison.primary]
+        of_quantized = found.quantization["warnings"] if found.quantization else []
         return Report(
             bundle=self.out,
             fingerprint=identity,
             task=self.task,
             metrics={
-                comparison.primary: Measured(value=found.value, low=found.low, high=found.high)
+                comparison.primary: Measured(value=value.value, low=value.low, high=value.high)
             },
             seconds=told["seconds"],
             steps=told["steps"],
-            warnings=[*told["warnings"], *comparison.warnings],
-            gate=gate.to_json() if gate else None,
+            warnings=[*told["warnings"], *of_quantized, *comparison.warnings],
+            gate=found.gate.to_json() if found.gate else None,
             details={
                 "metrics_on": "test",
                 "teacher": self._place_of_teacher(),
@@ -324,12 +348,17 @@ class _Shrinking:
                 "search": told["search"],
                 "start": told["start"],
                 "layers_kept": told["layers_kept"],
+                "quantized": found.quantization,
                 "comparison": comparison,
             },
         )
 
     def _place_of_teacher(self) -> str:
         return str(teacher_folder(self.out) if self.is_tuned_first else self.inputs.teacher)
+
+    def _place_of_quantized(self) -> Path:
+        assert self.inputs.quantize is not None, "called where it is asked for"
+        return quantized_folder(self.out, self.inputs.quantize)
 
     def _how(self, name: str) -> dict[str, Any]:
         return {
@@ -356,6 +385,8 @@ class _Shrinking:
             require_free(teacher_folder(self.out))
         if claimed is None and self.inputs.control:
             require_free(control_folder(self.out))
+        if claimed is None and self.inputs.quantize is not None:
+            require_free(self._place_of_quantized())
 
     def _claim(self) -> None:
         """Note whose run this is, before anything is written."""
@@ -384,6 +415,7 @@ class _Shrinking:
             rows=hashlib.sha256("\0".join(rows).encode()).hexdigest(),
             control=str(inputs.control),
             task=self.task,
+            **({} if inputs.quantize is None else {"quantize": str(inputs.quantize)}),
         )
 
     def _require_rows(self) -> None:
@@ -420,56 +452,8 @@ def teacher_folder(out: Path) -> Path:
     return out.with_name(out.name + "-teacher")
 
 
-def shrink_recipe(settings: Mapping[str, Any], *, where: str = "--set") -> ShrinkRecipe:
-    """Return a recipe: plain names are the student's settings, "teacher.NAME" the teacher's.
-
-    `primary`, `seed`, `max_length`, `long_texts`, `overlap` and `dev_share` are common to both.
-
-    Raises:
-        RecipeError: an unknown name, or a value of another type or outside its range.
-    """
-    common = {"primary", "seed", "max_length", "long_texts", "overlap", "dev_share"}
-    teacher = {name: value for name, value in settings.items() if name in common}
-    student: dict[str, Any] = {"choose": SEARCH}
-    for name, value in settings.items():
-        if name.startswith("teacher."):
-            teacher[name.removeprefix("teacher.")] = value
-        else:
-            student[name] = value
-    return ShrinkRecipe(
-        teacher=with_settings(FinetuneRecipe(), teacher, where=where),
-        student=with_settings(DistillRecipe(), student, where=where),
-    )
-
-
 def _student(comparison: Comparison) -> ComparedModel:
     return comparison.others[0]
-
-
-def _measurements(comparison: Comparison, gate: Gate | None) -> dict[str, Any]:
-    """Return the figures for manifest and card."""
-    teacher, student = comparison.baseline, _student(comparison)
-    assert student.quality is not None, "there are test rows"
-    assert teacher.quality is not None, "there are test rows"
-    assert comparison.test is not None, "there are test rows"
-    primary = comparison.test.primary
-    found: dict[str, Any] = {
-        "test_rows": comparison.test.rows,
-        f"test_{primary}": _told(student.quality.metrics[primary]),
-        f"test_{primary}_of_teacher": _told(teacher.quality.metrics[primary]),
-        "speedup": round(student.speedup, 2),
-    }
-    if student.quality.retention is not None:
-        found["retention"] = _told(student.quality.retention)
-    if student.quality.gain_retained is not None:
-        found["gain_retained"] = _told(student.quality.gain_retained)
-    if gate is not None:
-        found["gate"] = gate.describe()
-    return found
-
-
-def _told(found: Interval) -> str:
-    return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"
 
 
 def _card(folder: ModelFolder, manifest: Manifest) -> str:

@@ -52,7 +52,7 @@ class TuneOptions:
     """On what it is measured, and what counts."""
 
     goal: str = THROUGHPUT
-    source: str | None = None  # file of rows; None: sentences of ours
+    source: object | None = None  # rows; None: sentences of ours
     text_column: str = "text"
     threads: int | None = None
 

@@ -12,6 +12,8 @@ import hypothesis.extra.numpy as arrays_of
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +22,8 @@ from potstill.bundle.weights import (
     WEIGHTS_FILE,
     find_weights,
     read_tensors,
+    rounded_to_bfloat16,
+    widened_bfloat16,
     write_weights,
 )
 from potstill.errors import ModelError, PotstillError
@@ -125,6 +129,23 @@ def test_every_bfloat16_is_widened_to_the_same_number(tmp_path):
     [(_, widened)] = read_tensors(find_weights(tmp_path))
     assert widened.dtype == np.float32
     np.testing.assert_array_equal(widened.view(np.uint32), bits.astype(np.uint32) << 16)
+
+
+def test_a_number_is_rounded_to_the_bfloat16_that_torch_rounds_it_to(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32)
+    ties = (np.arange(2**16, dtype=np.uint32) << 16) | 0x8000  # as near to one as to the other
+    infinite = np.array([0x7F800000, 0xFF800000], dtype=np.uint32)
+    numbers = np.concatenate([bits, ties, infinite]).view(np.float32)
+    assert np.isnan(numbers).any()
+    written = write_weights(tmp_path, {"w": rounded_to_bfloat16(numbers)})
+    assert written.entries["w"].dtype == "BF16"
+    [(_, read)] = read_tensors(written)
+    expected = torch.from_numpy(numbers).bfloat16()
+    np.testing.assert_array_equal(read, expected.float().numpy())  # nan equals nan here
+    theirs = safetensors.torch.load_file(tmp_path / WEIGHTS_FILE)["w"]
+    assert theirs.dtype == torch.bfloat16
+    np.testing.assert_array_equal(theirs.float().numpy(), read)
+    np.testing.assert_array_equal(widened_bfloat16(rounded_to_bfloat16(numbers)), read)
 
 
 def test_arrays_can_be_written_to_and_leave_the_file_alone(tmp_path):
