@@ -8,6 +8,7 @@ after every micro-batch (see `hardware.keep_freed_memory`).
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,16 +26,21 @@ class FreedMemory:
 
     What one needs is what is held after one that began with nothing free: the first, and each that
     follows a handing back. Those between them hold pieces too, and must teach nothing, or the bound
-    would rise with what it bounds.
+    would rise with what it bounds. It is their mean, since now and then a score or a checkpoint
+    comes between the two.
     """
 
     held: Callable[[], int] = resident_bytes
     give_back: Callable[[], bool] = give_back_freed_memory
     clock: Callable[[], float] = time.perf_counter
     is_kept: bool = field(default_factory=keep_freed_memory)  # by this system's C library
-    _needed: int = field(default=0, init=False)  # bytes, by the largest batch that began clean
+    _needed: list[int] = field(default_factory=list, init=False)  # bytes, by each that began clean
     _is_clean: bool = field(default=True, init=False)  # nothing was free when it began
     _not_before: float = field(default=0.0, init=False)  # by the clock
+
+    def bound(self) -> float:
+        """Return the bytes beyond which freed memory is handed back; 0 where nothing is kept."""
+        return _GROWTH * statistics.fmean(self._needed) if self._needed else 0.0
 
     def after_batch(self) -> None:
         """Learn what batches need, and hand back what is free when much more is held."""
@@ -42,10 +48,10 @@ class FreedMemory:
             return
         held = self.held()
         if self._is_clean:
-            self._needed = max(self._needed, held)
+            self._needed.append(held)
             self._is_clean = False
         began = self.clock()
-        if held > _GROWTH * self._needed and began >= self._not_before:
+        if held > self.bound() and began >= self._not_before:
             self.give_back()
             ended = self.clock()
             self._not_before = ended + _PAUSE * (ended - began)

@@ -96,7 +96,7 @@ def rehearse(  # noqa: PLR0913 - the parts of a run, each of its own kind
         score_seconds=_seconds_of(score),
         save_seconds=_seconds_of(lambda: run.checkpoints.save(run.state, model, run.optimizer)),
         save_bytes=sum(file.stat().st_size for file in folder.iterdir()),
-        peak_bytes=run.peak_bytes(),
+        peak_bytes=max(run.peak_bytes(), round(run.freed_memory.bound())),
         total_steps=schedule.total_steps,
         total_tokens=schedule.total_tokens,
         scores=schedule.scores,

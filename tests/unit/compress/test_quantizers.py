@@ -155,7 +155,7 @@ def test_half_the_range_costs_what_a_step_twice_as_wide_costs(
 def test_what_a_library_does_not_make_is_told_with_the_other_engine() -> None:
     with pytest.raises(
         RecipeError,
-        match=r"precision is 'int4'; allowed: int8 with the onnx engine, or bf16; .*--engine openvino",
+        match=r"precision is 'int4'; allowed: int8 with the onnx engine, or bf16; .*--engine open",
     ):
         require_precision("onnx", "int4")
     with pytest.raises(RecipeError, match=r"precision is 'int3'; allowed: int8, int8-weights"):

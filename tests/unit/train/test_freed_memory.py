@@ -53,23 +53,19 @@ def test_what_is_held_stays_within_a_fifth_of_what_a_batch_needs_however_long_it
     assert len(machine.given_back) == 1000 // 6  # every sixth step: the bound does not rise
 
 
-def test_a_larger_batch_raises_the_bound_only_if_it_began_clean() -> None:
-    machine = Machine(piece=0)
+def test_only_batches_that_began_clean_teach_what_is_needed() -> None:
+    machine = Machine()
     memory = FreedMemory(
         held=lambda: machine.held, give_back=machine.give_back, clock=lambda: machine.now
     )
-    for held, is_handed_back in [
-        (100, False),
-        (119, False),
-        (130, True),
-        (150, False),
-        (170, False),
-    ]:
-        before = len(machine.given_back)
+    bounds = []
+    for held in [100, 119, 130, 140, 150, 145]:  # handed back after the third and the fifth
         machine.now += 100.0
         machine.held = held
         memory.after_batch()
-        assert (len(machine.given_back) > before) is is_handed_back, held
+        bounds.append(memory.bound())
+    assert bounds == pytest.approx([1.2 * 100] * 3 + [1.2 * 120] * 2 + [1.2 * 385 / 3])
+    assert len(machine.given_back) == 2
 
 
 def test_short_batches_are_not_made_to_wait_for_it() -> None:
