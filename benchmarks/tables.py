@@ -431,7 +431,11 @@ def cold_start(result: Result) -> str:
         ]
         for side in result["sides"]
     ]
-    return table(["engine", "p50 of 20 starts (s)", "best (s)", "peak (MB)"], rows)
+    starts = table(["engine", "p50 of 20 starts (s)", "best (s)", "peak (MB)"], rows)
+    names = {"source": "fp32", "bf16": "bf16", "openvino-int8": "int8, OpenVINO"}
+    names |= {"onnx-int8": "int8, ONNX Runtime", "openvino-int4": "int4, OpenVINO"}
+    sizes = [[names[name], f"{result['bytes'][name] / 1e6:.1f}"] for name in names]
+    return f"{starts}\n\n{table(['the whole folder', 'MB'], sizes)}"
 
 
 def best_peer(
