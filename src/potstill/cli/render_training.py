@@ -112,7 +112,9 @@ def require_gates(report: Report, *, accept: str | None) -> None:
         raise GateNotMet(
             f"no quantized student: {small['refusal']}",
             where=str(report.bundle),
-            cure="potstill quantize with a lower --floor or another --precision; the student stays",
+            cure=f"potstill quantize {report.bundle} --precision {small['precision']} --dev DEV "
+            f"--floor FLOOR --out {report.bundle}-{small['precision']}, with a lower floor or "
+            "--accept point; the student stays",
         )
     if small["gate_on_test"] is not None:
         _require_met(Gate(**small["gate_on_test"]), small["bundle"], accept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from potstill.bundle.folder import ModelFolder
 from potstill.data.in_memory import Frame
 from potstill.data.rows import Rows
 from potstill.errors import DataError, InputError
+from potstill.runtime.ahead import made_ahead
 from potstill.runtime.engine import Engine
 from potstill.tasks.kinds import ANSWERABLE, task_of_model
 from potstill.tasks.task import Lengths, Task
@@ -85,7 +86,19 @@ def answer_rows(
     task: Task, rows: Rows, tokenizer: Tokenizer, engine: Engine, lengths: Lengths
 ) -> Answered:
     """Answer all rows."""
-    windows = task.windows(tokenizer, rows, lengths)
+    return _answered(task, rows, task.windows(tokenizer, rows, lengths), engine)
+
+
+def answer_parts(
+    task: Task, parts: Iterable[Rows], tokenizer: Tokenizer, engine: Engine, lengths: Lengths
+) -> Iterator[tuple[Rows, Answered]]:
+    """Answer rows part by part, in order; the next part is tokenized while one is computed."""
+    read = ((rows, task.windows(tokenizer, rows, lengths)) for rows in parts)
+    for rows, windows in made_ahead(read):
+        yield rows, _answered(task, rows, windows, engine)
+
+
+def _answered(task: Task, rows: Rows, windows: Windows, engine: Engine) -> Answered:
     outputs = engine.run(windows.texts)["logits"]
     return Answered(task.answers(outputs, windows, rows), windows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from potstill.data.rows import Rows
 from potstill.errors import DataError, RecipeError
 from potstill.runtime.answering import (
     Answered,
+    answer_parts,
     answer_rows,
     lengths_of_folder,
     require_form,
@@ -110,6 +111,18 @@ class Model:
         answered = self.answer(rows)
         return self.answered_task.items(answered.answers, rows, answered.windows.truncated)
 
+    def predict_parts(self, parts: Iterable[Rows]) -> Iterator[tuple[Rows, list[dict[str, Any]]]]:
+        """Answer rows part by part, in order: what is in memory are two parts at most.
+
+        Raises:
+            DataError: single texts, and the model has learned from pairs.
+        """
+        task = self.answered_task
+        whole = (_of_its_form(self.folder, rows) for rows in parts)
+        found = answer_parts(task, whole, self.tokenizer, self.engine, self.lengths)
+        for rows, answered in found:
+            yield rows, task.items(answered.answers, rows, answered.windows.truncated)
+
     def answer(self, rows: Rows) -> Answered:
         """Return one answer a row, as the task's metrics take them.
 
@@ -191,6 +204,11 @@ def load(  # noqa: PLR0913 - the choices of one loading, all by name
         folder, engine=engine, device=device, precision=precision, threads=threads
     )
     return Model(folder, tokenizer, runner, max_length=max_length)
+
+
+def _of_its_form(folder: ModelFolder, rows: Rows) -> Rows:
+    require_form(folder, rows)
+    return rows
 
 
 def _checked_length(asked: int | None, folder: ModelFolder, tokenizer: Tokenizer) -> int:

@@ -17,6 +17,7 @@ from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
 from potstill.errors import DataError, OutputError, RunError
 from potstill.files import told_in_one_line
+from potstill.runtime.ahead import made_ahead
 from potstill.runtime.model import Model, load
 from potstill.search.stored_vectors import VectorHead, require_vector_file, vector_file
 from potstill.search.vector_forms import Floats, Form, cut, int8_ranges, require_form
@@ -115,8 +116,9 @@ class _Encoding:
     def parts(self) -> Iterator[Floats]:
         """Give the vectors in the order of the rows."""
         texts = self._rows.column("text")
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            encoded = self._model.encode(texts[start : start + _TEXTS_AT_ONCE])
+        starts = range(0, len(texts), _TEXTS_AT_ONCE)
+        read = (self._model.encode(texts[at : at + _TEXTS_AT_ONCE]) for at in starts)
+        for start, encoded in zip(starts, made_ahead(read), strict=True):
             vectors_BD = self._model.engine.run(encoded.batch, ["vectors"])["vectors"]
             self._require_finite(vectors_BD, start)
             self.truncated += int(np.count_nonzero(encoded.truncated))

@@ -133,9 +133,10 @@ def _is_same_file(one: Path, other: Path) -> bool:
 
 
 def _in_parts(model: Model, rows: Rows, *, top: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        part = rows.take(range(start, min(start + _ROWS_AT_ONCE, len(rows))))
-        for text, answer in zip(texts_shown(part), model.predict_rows(part), strict=True):
+    starts = range(0, len(rows), _ROWS_AT_ONCE)
+    parts = (rows.take(range(at, min(at + _ROWS_AT_ONCE, len(rows)))) for at in starts)
+    for part, found in model.predict_parts(parts):
+        for text, answer in zip(texts_shown(part), found, strict=True):
             if top is not None and "scores" in answer:
                 answer["scores"] = answer["scores"][:top]
             yield text, answer

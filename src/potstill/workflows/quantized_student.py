@@ -173,8 +173,10 @@ def keep_quantized(
 def _made(student: Path, made: Path, options: QuantizeOptions, run: Run) -> QuantizedStudent:
     try:
         report = quantize(student, made, options, run.tell)
-    except GateNotMet as refusal:
-        return QuantizedStudent(precision=options.precision, refusal=str(refusal))
+    except GateNotMet as fault:  # its cure is of quantize; when shrink is done there is another
+        return QuantizedStudent(
+            precision=options.precision, refusal=f"{fault.where or 'quantizing'}: {fault.what}"
+        )
     return QuantizedStudent(
         precision=options.precision,
         gate=report.gate,
