@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from potstill.bundle.card import model_card
 from potstill.bundle.folder import ModelFolder, open_folder
@@ -37,7 +34,7 @@ from potstill.compress.quantizers import (
     require_precision,
     require_quantizing_library,
 )
-from potstill.data.columns import Columns, count_empty_texts
+from potstill.data.columns import count_empty_texts
 from potstill.errors import DataError, GateNotMet, RecipeError
 from potstill.files import (
     folder_whole_or_absent,
@@ -45,43 +42,29 @@ from potstill.files import (
     workspace_beside,
     write_atomically,
 )
-from potstill.metrics.gate import Gate, judge_gate
+from potstill.metrics.gate import Gate
 from potstill.recipe import require_choice
-from potstill.report import Measured, Report
+from potstill.report import Report
 from potstill.runtime.answering import lengths_of_folder, task_of_folder
 from potstill.runtime.choice import EngineChoice, flags_here
-from potstill.runtime.engines import build_engine
 from potstill.runtime.graph import leaves_last_layer
 from potstill.runtime.packed_engine import Inputs
 from potstill.runtime.processors import HERE, PROCESSORS, processor_here, runs_here
 from potstill.tasks import reading
 from potstill.tasks.kinds import ANSWERABLE
-from potstill.workflows.bf16 import BF16, UNJUDGED, JudgedBy, store_in_bf16
-from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof
-
-Tell = Callable[[str], None]
-Floats = NDArray[np.floating[Any]]
-
-_SOURCE, _SMALL = "source", "quantized"
+from potstill.workflows.bf16 import BF16, store_in_bf16
+from potstill.workflows.copy_judge import CopyJudge, JudgedBy, Tell, TestedCopy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizeOptions:
+class QuantizeOptions(JudgedBy):
     """What is made, and when it is good enough."""
 
     engine: str = OPENVINO  # that reads what is made
     precision: str = INT8
     processor: str = HERE  # on which int8 products are to be right
     calibration: object | None = None  # rows whose texts are calibrated on; None: those of dev
-    dev: object | None = None  # labelled rows that the gate is judged on
-    floor: float | None = None  # least retention beside the source; None: no gate
-    accept: str | None = None  # "point": an undecided gate passes if the value does
-    test: object | None = None
-    columns: Columns = field(default_factory=Columns)
-    primary: str | None = None
     keep_source: bool = False  # the weights stay in the bundle
-    threads: int | None = None
-    seed: int = 0
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:
@@ -168,15 +151,14 @@ def quantize(
     folder = open_model(model, allow_pickle=options.allow_pickle)
     folder.require_complete()
     if options.precision == BF16:
-        asked = {field.name: getattr(options, field.name) for field in fields(JudgedBy)}
-        return store_in_bf16(folder, out, JudgedBy(**asked), tell or _silent)
+        return store_in_bf16(folder, out, options, tell or _silent)
     with workspace_beside(out) as place:
         run = _Run(folder, options, place, tell or _silent)
         made = run.passed()
-        on_test = run.on_test(made)
+        on_test = run.judge.on_test(open_folder(made), run.tell)
         with folder_whole_or_absent(out) as staging:
             shutil.copytree(made, staging, dirs_exist_ok=True)
-            manifest = run.manifest(on_test)
+            manifest = run.manifest(on_test.measurements)
             _write_card(staging, manifest)
             write_manifest(staging, manifest)
             identity = fingerprint(staging)
@@ -197,15 +179,14 @@ class _Run:
             options.engine, folder.config, folder.answering_head, self.weights
         )
         self.calls = self._any_calls() if options.is_calibrated else []
-        self.proof = self._proof(options.dev)
-        self._source_outputs = None if self.proof is None else self._outputs(folder, self.proof)
+        self.judge = CopyJudge(folder, options, engine=options.engine)
 
     def passed(self) -> Path:
         """Return the bundle of the first attempt that the gate lets through."""
         found, gate = self._attempt(())
         parts: list[str] = []
         ranked: Sequence[str] | None = None
-        while gate is not None and not self._passes(gate):
+        while gate is not None and not self.judge.passes(gate):
             if gate.value >= gate.floor:
                 raise GateNotMet(
                     gate.describe(),
@@ -224,18 +205,7 @@ class _Run:
             found, gate = self._attempt(tuple(parts))
         return found
 
-    def on_test(self, made: Path) -> Judged | None:
-        """Read the test rows, once, and judge source and result."""
-        proof = self._proof(self.options.test)
-        if proof is None:
-            return None
-        self.tell("test rows are read")
-        small = open_folder(made)
-        proof = replace(proof, folders={_SOURCE: self.folder, _SMALL: small})
-        outputs = {_SOURCE: self._outputs(self.folder, proof), _SMALL: self._outputs(small, proof)}
-        return judge(proof, outputs)
-
-    def manifest(self, on_test: Judged | None) -> Manifest:
+    def manifest(self, measured: Mapping[str, Any]) -> Manifest:
         """Return the bundle's manifest: its origin, what was tried, what was measured."""
         source = self.folder.manifest or Manifest(task=self.folder.task)
         lineage = {
@@ -243,18 +213,8 @@ class _Run:
             "quantized_from": fingerprint(self.folder.path),
             "quantization": self.options.precision,
         }
-        found = dict(source.measurements)
-        if on_test is not None:
-            quality = on_test.quality[_SMALL]
-            found["quantized"] = {name: value.value for name, value in quality.metrics.items()}
+        found = {**source.measurements, **measured}
         return replace(source, lineage=lineage, measurements=found, engine=self._choice(), files={})
-
-    def gate_on_test(self, on_test: Judged | None) -> Gate | None:
-        """Return the floor's gate on test rows, else the last one on dev rows."""
-        kept = None if on_test is None else on_test.quality[_SMALL].retention
-        if self.options.floor is None or kept is None or on_test is None:
-            return self.tried[-1].gate
-        return judge_gate(kept, floor=self.options.floor, rows=on_test.test.rows)
 
     def _attempt(self, kept: tuple[str, ...]) -> tuple[Path, Gate | None]:
         parts = self.quantizer.parts()
@@ -263,7 +223,7 @@ class _Run:
         small = self._quantized(layers)
         made = self.place / f"attempt-{len(self.tried)}"
         self._write(made, small)
-        gate = self._gate(made)
+        gate = self.judge.on_dev(open_folder(made))
         self.tried.append(Tried(kept, gate))
         return made, gate
 
@@ -287,49 +247,6 @@ class _Run:
             left[part] = output_error(self.quantizer, small, calls)
             self.tell(f"{part} put back: outputs are off by {left[part]:.2e}")
         return sorted(left, key=left.__getitem__)
-
-    def _passes(self, gate: Gate) -> bool:
-        is_accepted = self.options.accept == "point" and gate.value >= gate.floor
-        return gate.outcome == "holds" or (gate.outcome == "undecided" and is_accepted)
-
-    def _gate(self, made: Path) -> Gate | None:
-        if self.proof is None or self.options.floor is None:
-            return None
-        small = open_folder(made)
-        proof = replace(self.proof, folders={_SOURCE: self.folder, _SMALL: small})
-        assert self._source_outputs is not None, "the source answers where there are rows"
-        judged = judge(proof, {_SOURCE: self._source_outputs, _SMALL: self._outputs(small, proof)})
-        kept = judged.quality[_SMALL].retention
-        if kept is None:
-            raise GateNotMet(
-                f"no retention can be told on dev: {judged.note}",
-                where="--floor",
-                cure="leave --floor out",
-            )
-        return judge_gate(kept, floor=self.options.floor, rows=judged.test.rows)
-
-    def _proof(self, rows: object | None) -> Proof | None:
-        if rows is None:
-            return None
-        folders = {_SOURCE: self.folder, _SMALL: self.folder}
-        options = self.options
-        return read_proof(
-            folders, rows, options.columns, primary=options.primary, seed=options.seed
-        )
-
-    def _outputs(self, folder: ModelFolder, proof: Proof) -> Floats:
-        task = task_of_folder(folder)
-        lengths = lengths_of_folder(folder, task, max_length=folder.max_length)
-        windows = task.windows(folder.tokenizer(), proof.rows, lengths)
-        precision = "auto" if folder is not self.folder else "fp32"
-        engine = build_engine(
-            folder,
-            engine=self.options.engine,
-            precision=precision,
-            threads=self.options.threads,
-        )
-        outputs: Floats = engine.run(windows.texts)["logits"]
-        return outputs
 
     def _any_calls(self) -> list[Inputs]:
         options, folder = self.options, self.folder
@@ -358,7 +275,7 @@ class _Run:
             layer = {part: self.weights[f"head.output.{part}"] for part in ("weight", "bias")}
             write_tensor_file(made / last_layer_file(engine), layer)
         copy_identity_files(self.folder.path, made, with_weights=self.options.keep_source)
-        write_manifest(made, self.manifest(None))
+        write_manifest(made, self.manifest({}))
 
     def _choice(self) -> Mapping[str, Any]:
         """Return what the bundle asks for; where speed was not seen, no flags are told."""
@@ -387,25 +304,15 @@ def _write_card(staging: Path, manifest: Manifest) -> None:
     write_atomically(staging / "README.md", card.encode())
 
 
-def _report(run: _Run, out: Path, identity: str, on_test: Judged | None, seconds: float) -> Report:
-    gate, made = run.gate_on_test(on_test), open_folder(out)
-    metrics = {}
-    if on_test is not None:
-        found = on_test.quality[_SMALL].metrics
-        metrics = {
-            name: Measured(value=each.value, low=each.low, high=each.high)
-            for name, each in found.items()
-        }
-    warnings = [] if on_test is None else list(on_test.warnings)
-    if run.options.floor is None:
-        warnings.append(UNJUDGED)
+def _report(run: _Run, out: Path, identity: str, on_test: TestedCopy, seconds: float) -> Report:
+    gate, made = on_test.last_gate(run.tried[-1].gate), open_folder(out)
     return Report(
         bundle=out,
         fingerprint=identity,
         task=made.task,
-        metrics=metrics,
+        metrics=on_test.metrics,
         seconds=seconds,
-        warnings=warnings,
+        warnings=on_test.warnings,
         gate=gate.to_json() if gate else None,
         details={
             "engine": run.options.engine,

@@ -1,0 +1,145 @@
+"""What a copy with smaller numbers keeps of its source: both answer the same rows.
+
+Dev rows are for the gate, as often as there are attempts; test rows are read once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.bundle.folder import ModelFolder
+from potstill.data.columns import Columns
+from potstill.errors import GateNotMet
+from potstill.metrics.gate import Gate, judge_gate
+from potstill.report import Measured
+from potstill.runtime.answering import lengths_of_folder, task_of_folder
+from potstill.runtime.engines import build_engine
+from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof
+
+UNJUDGED = "no gate was asked for: give --dev and --floor to know what was lost"
+Floats = NDArray[np.floating[Any]]
+Tell = Callable[[str], None]
+
+_SOURCE, _COPY = "source", "quantized"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedBy:
+    """The rows by which a copy is judged, and what it must keep."""
+
+    dev: object | None = None  # labelled rows that the gate is judged on
+    floor: float | None = None  # least retention beside the source; None: no gate
+    accept: str | None = None  # "point": an undecided gate passes if the value does
+    test: object | None = None
+    columns: Columns = field(default_factory=Columns)
+    primary: str | None = None
+    threads: int | None = None
+    seed: int = 0
+
+
+class CopyJudge:
+    """Holds copies against their source, which answers in fp32, and each row once."""
+
+    def __init__(self, source: ModelFolder, by: JudgedBy, *, engine: str = "auto") -> None:
+        """Read the dev rows; see `read_proof` for what it raises."""
+        self.source, self.by, self.engine = source, by, engine
+        self._dev = None if by.dev is None else self._proof(by.dev)
+        self._source_on_dev: Floats | None = None
+
+    def on_dev(self, copy: ModelFolder) -> Gate | None:
+        """Return the gate's verdict on a copy; None where no floor is asked for.
+
+        Raises:
+            GateNotMet: the source does not solve its task, so there is no retention.
+        """
+        if self._dev is None or self.by.floor is None:
+            return None
+        if self._source_on_dev is None:
+            self._source_on_dev = self._outputs(self.source, self._dev)
+        judged = self._judged(copy, self._dev, self._source_on_dev)
+        kept = judged.quality[_COPY].retention
+        if kept is None:
+            raise GateNotMet(
+                f"no retention can be told on dev: {judged.note}",
+                where="--floor",
+                cure="leave --floor out",
+            )
+        return judge_gate(kept, floor=self.by.floor, rows=judged.test.rows)
+
+    def passes(self, gate: Gate) -> bool:
+        """Tell whether a verdict lets a copy pass."""
+        is_accepted = self.by.accept == "point" and gate.value >= gate.floor
+        return gate.outcome == "holds" or (gate.outcome == "undecided" and is_accepted)
+
+    def on_test(self, copy: ModelFolder, tell: Tell) -> TestedCopy:
+        """Read the test rows, where there are any, and judge the copy that was chosen."""
+        if self.by.test is None:
+            return TestedCopy(None, self.by.floor)
+        tell("test rows are read")
+        proof = self._proof(self.by.test)
+        judged = self._judged(copy, proof, self._outputs(self.source, proof))
+        return TestedCopy(judged, self.by.floor)
+
+    def _proof(self, rows: object) -> Proof:
+        folders = {_SOURCE: self.source, _COPY: self.source}  # the copy need not be there yet
+        by = self.by
+        return read_proof(folders, rows, by.columns, primary=by.primary, seed=by.seed)
+
+    def _judged(self, copy: ModelFolder, proof: Proof, source: Floats) -> Judged:
+        proof = replace(proof, folders={_SOURCE: self.source, _COPY: copy})
+        return judge(proof, {_SOURCE: source, _COPY: self._outputs(copy, proof)})
+
+    def _outputs(self, folder: ModelFolder, proof: Proof) -> Floats:
+        task = task_of_folder(folder)
+        lengths = lengths_of_folder(folder, task, max_length=folder.max_length)
+        windows = task.windows(folder.tokenizer(), proof.rows, lengths)
+        precision = "fp32" if folder is self.source else "auto"
+        engine = build_engine(
+            folder, engine=self.engine, precision=precision, threads=self.by.threads
+        )
+        outputs: Floats = engine.run(windows.texts)["logits"]
+        return outputs
+
+
+@dataclass(frozen=True, slots=True)
+class TestedCopy:
+    """What the test rows say of a copy."""
+
+    __test__ = False  # pytest collects what is named so
+
+    judged: Judged | None  # None: there were none
+    floor: float | None
+
+    @property
+    def metrics(self) -> Mapping[str, Measured]:
+        """Return the copy's metrics with their intervals."""
+        found = {} if self.judged is None else self.judged.quality[_COPY].metrics
+        return {
+            name: Measured(value=each.value, low=each.low, high=each.high)
+            for name, each in found.items()
+        }
+
+    @property
+    def measurements(self) -> dict[str, dict[str, float]]:
+        """Return what a manifest keeps of it."""
+        if self.judged is None:
+            return {}
+        return {"quantized": {name: each.value for name, each in self.metrics.items()}}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what a report warns of."""
+        judged = [] if self.judged is None else list(self.judged.warnings)
+        return [*judged, *([UNJUDGED] if self.floor is None else [])]
+
+    def last_gate(self, on_dev: Gate | None) -> Gate | None:
+        """Return the floor's gate on test rows, else the one on dev rows."""
+        kept = None if self.judged is None else self.judged.quality[_COPY].retention
+        if self.judged is None or self.floor is None or kept is None:
+            return on_dev
+        return judge_gate(kept, floor=self.floor, rows=self.judged.test.rows)
