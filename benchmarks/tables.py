@@ -438,6 +438,49 @@ def cold_start(result: Result) -> str:
     return f"{starts}\n\n{table(['the whole folder', 'MB'], sizes)}"
 
 
+def quantized(result: Result) -> str:
+    rows = []
+    for row in result["rows"]:
+        kept = [row["quantized"][name]["retention"] for name in ("int8", "int4")]
+        told = [f"{each['value']:.1%} ({each['low']:.1%} to {each['high']:.1%})" for each in kept]
+        alone = f"{row['fp32']:.4f}" + ("" if row["is_solved"] else ", not solved")
+        rows.append([row["task"], row["metric"], f"{row['rows']:,}", alone, *told])
+    header = ["task", "metric", "test rows", "student in fp32", "int8 keeps", "int4 keeps"]
+    return table(header, rows)
+
+
+def general(result: Result) -> str:
+    """Tell each preset's training on text, then what tuning makes of each start."""
+    trained = [
+        [
+            name,
+            f"{told['train_tokens'] / 1e6:.1f} M",
+            f"{told['train_tokens'] / told['seconds']:,.0f}",
+            told["precision"],
+        ]
+        for name, told in result["students"].items()
+    ]
+    students = table(["preset", "tokens", "tokens/s, one thread", "precision"], trained)
+    rows = []
+    for row in result["rows"]:
+        spread = f"{min(row['values']):.3f} to {max(row['values']):.3f}"
+        names = [row["task"], row["metric"], row["condition"], str(len(row["values"]))]
+        beside = [above(row["above_cut"]), above(row["above_task_distillation"])]
+        rows.append([*names, f"{row['mean']:.4f}", spread, *beside])
+    header = ["task", "metric", "start, or way", "seeds", "mean", "seeds from and to"]
+    tuned = table([*header, "above the cut (95 %)", "above task distillation (95 %)"], rows)
+    return f"{students}\n\n{tuned}"
+
+
+def above(found: list[float] | None) -> str:
+    """Tell a difference with its interval; bold where 0 is outside."""
+    if found is None or not any(found):
+        return ""
+    value, low, high = found
+    text = f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
 def best_peer(
     sides: dict[tuple[str, str], Result], head: str, figure: str, best_of: Callable[..., float]
 ) -> tuple[str, float]:
@@ -474,6 +517,8 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "forecast": forecast,
     "engine": engine,
     "cold_start": cold_start,
+    "quantized": quantized,
+    "general": general,
     "kills_general": kills,
 }
 
