@@ -438,6 +438,18 @@ def cold_start(result: Result) -> str:
     return f"{starts}\n\n{table(['the whole folder', 'MB'], sizes)}"
 
 
+def memory(result: Result) -> str:
+    early, late = result["batches"]
+    rows = [
+        [
+            *(side["side"], f"{side['early_bytes'] / 1e6:.0f}", f"{side['late_bytes'] / 1e6:.0f}"),
+            f"{side['late_of_early']:.2f}",
+        ]
+        for side in result["sides"]
+    ]
+    return table(["engine", f"after {early} (MB)", f"after {late:,} (MB)", "late / early"], rows)
+
+
 def quantized(result: Result) -> str:
     rows = []
     for row in result["rows"]:
@@ -517,6 +529,7 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "forecast": forecast,
     "engine": engine,
     "cold_start": cold_start,
+    "memory": memory,
     "quantized": quantized,
     "general": general,
     "kills_general": kills,
