@@ -467,12 +467,14 @@ def general(result: Result) -> str:
         [
             name,
             f"{told['train_tokens'] / 1e6:.1f} M",
-            f"{told['train_tokens'] / told['seconds']:,.0f}",
-            told["precision"],
+            f"{told['start']['student']['held_out_loss']:.2f}",
+            f"{told['metrics']['held_out_loss']['value']:.2f}",
+            f"{told['start']['teacher']['held_out_loss']:.2f}",
         ]
         for name, told in result["students"].items()
     ]
-    students = table(["preset", "tokens", "tokens/s, one thread", "precision"], trained)
+    header = ["preset", "tokens", "held-out loss of the cut", "at the end", "of the teacher"]
+    students = table(header, trained)
     rows = []
     for row in result["rows"]:
         spread = f"{min(row['values']):.3f} to {max(row['values']):.3f}"
