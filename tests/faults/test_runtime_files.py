@@ -13,7 +13,7 @@ import pytest
 
 import potstill
 from potstill.errors import MissingExtraError, ModelError, StorageError
-from potstill.workflows import quantize as quantize_workflow
+from potstill.workflows import copy_judge
 from tests.command_line import said, write_jsonl, write_rows
 from tests.folders import write_tiny_model
 from tests.task_data import measure_here
@@ -125,7 +125,7 @@ def test_without_nncf_it_is_told_before_a_row_is_answered(
         raise AssertionError("the missing extra is told first")
 
     monkeypatch.setitem(sys.modules, "nncf", None)
-    monkeypatch.setattr(quantize_workflow, "build_engine", never)
+    monkeypatch.setattr(copy_judge, "build_engine", never)
     rows = str(place / "rows.jsonl")
     with pytest.raises(MissingExtraError, match=r"pip install 'potstill\[quantize\]'"):
         potstill.quantize(place / "source", tmp_path / "out", dev=rows, floor=0.9)
