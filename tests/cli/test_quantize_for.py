@@ -11,7 +11,7 @@ import pytest
 import potstill
 from potstill.errors import ModelError, RecipeError
 from tests.command_line import said
-from tests.quantizing import TEXTS, write_answered_rows, write_source
+from tests.quantizing import TEXTS
 
 pytest.importorskip("nncf", reason="pip install 'potstill[quantize]'")
 pytest.importorskip("onnxruntime", reason="pip install 'potstill[onnx]'")
@@ -35,21 +35,6 @@ def on(monkeypatch: pytest.MonkeyPatch) -> On:
             monkeypatch.setattr(f"potstill.runtime.{module}.cpu_flags", lambda: FLAGS[processor])
 
     return become
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("quantize-for")
-
-
-@pytest.fixture(scope="module")
-def source(place: Path) -> Path:
-    return write_source(place / "source")
-
-
-@pytest.fixture(scope="module")
-def rows(place: Path, source: Path) -> Path:
-    return write_answered_rows(source, place / "rows.jsonl")
 
 
 @pytest.fixture(scope="module")

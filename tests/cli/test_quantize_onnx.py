@@ -19,7 +19,7 @@ from potstill.runtime.engines import build_engine
 from potstill.runtime.packed_rows import RowSize
 from tests.command_line import said
 from tests.folders import write_tiny_model
-from tests.quantizing import TEXTS, write_answered_rows, write_source
+from tests.quantizing import TEXTS
 from tests.tiny import random_batch
 
 onnx = pytest.importorskip("onnx", reason="pip install 'potstill[onnx]'")
@@ -29,21 +29,6 @@ GRAPH = "onnx/int8.onnx"
 LENGTHS = [5, 1, 12, 7, 30, 3, 38, 9, 2]
 # Activations have one scale a call, so that companions move it; a share of the largest logit.
 COMPANIONS = 0.1
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("quantize-onnx")
-
-
-@pytest.fixture(scope="module")
-def source(place: Path) -> Path:
-    return write_source(place / "source")
-
-
-@pytest.fixture(scope="module")
-def rows(place: Path, source: Path) -> Path:
-    return write_answered_rows(source, place / "rows.jsonl")
 
 
 @pytest.fixture(scope="module")
