@@ -49,7 +49,7 @@ def measured(
         for folder, config in zip(folders, configs.values(), strict=True):
             write_random(folder, config, tokenizer)
         chosen = read_rows(test, limit=rows)
-        options = CompareOptions(baseline=BASELINE, test=chosen, rounds=rounds)
+        options = CompareOptions(baseline=BASELINE, test=chosen, rounds=rounds, engine="torch")
         found = compare(folders, options, tell=lambda line: print(line, file=sys.stderr))
     told = found.to_json()
     for random_words in ("agreement", "flips", "command"):

@@ -9,6 +9,7 @@ search's ranking (Spearman). Each cell is kept, so that the experiment goes on w
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -40,7 +41,12 @@ CELLS = RESULTS / f"{NAME}-cells.jsonl"
 
 
 def main() -> None:
-    teachers = dict(word.split("=", 1) for word in sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("teacher", nargs="+", metavar="TASK=TEACHER")
+    words = [word.partition("=") for word in parser.parse_args().teacher]
+    if not all(teacher for _, _, teacher in words):
+        parser.error("each is TASK=TEACHER: a folder of the data and a model tuned on it")
+    teachers = {task: teacher for task, _, teacher in words}
     for task, teacher in teachers.items():
         done = {cell["key"] for cell in stored_cells()}
         for kept in candidate_sets(6, LAYERS, at_most=SETS):

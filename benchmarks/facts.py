@@ -41,7 +41,7 @@ def store(name: str, result: dict[str, Any]) -> None:
 
 
 def _version(name: str) -> str | None:
-    if name == "potstill":  # a machine that is lent has the sources alone
+    if name == "potstill":  # run from the sources alone, not installed
         return __version__
     try:
         return importlib.metadata.version(name)

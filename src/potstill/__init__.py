@@ -18,11 +18,13 @@ if TYPE_CHECKING:
         compare,
         distill,
         evaluate,
+        export,
         finetune,
         forecast,
         info,
         quantize,
         shrink,
+        tune,
     )
 
 _HOMES = {
@@ -62,6 +64,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its home at first use."""
+    if name == "models":  # the networks, where torch is wanted
+        return importlib.import_module("potstill.models")
     if name not in _HOMES:
         raise AttributeError(f"module 'potstill' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -25,6 +25,10 @@ _COLUMNS = {f"{name}_column": name for name in ("text", "text_pair", "label", "t
 def info(model: str | Path, *, allow_pickle: bool = False) -> dict[str, Any]:
     """Describe a model folder or hub name: the object that `potstill info --json` prints.
 
+    Returns:
+        `architecture`, `task`, `labels`, `parameters`, `size_bytes`, `fingerprint`, `engine` and
+        more, each a plain value.
+
     Raises:
         ModelError: the folder cannot be used.
     """
@@ -52,6 +56,10 @@ def compare(
         flips: the CSV of differing answers to write.
         **options: other fields of `CompareOptions` (primary, rounds, threads, precision, …).
 
+    Returns:
+        What was measured of each model (`models`), how each differs from the baseline, and
+        warnings; `to_json()` gives the object that `--json` prints.
+
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
@@ -78,6 +86,10 @@ def evaluate(model: str | Path, test: Any, **options: Any) -> EvaluatedModel:
         **options: fields of `EvaluateOptions` (primary, max_length, precision, threads, seed, …),
             and `text_column`, `label_column` and their like.
 
+    Returns:
+        Each metric with its 95 % interval, the trivial answer's, and each class; `to_json()` gives
+        the object that `--json` prints.
+
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
@@ -97,6 +109,9 @@ def quantize(model: str | Path, out: str | Path, **options: Any) -> Report:
             floor, test, …), and `text_column`, `label_column` and their like. Rows as in
             `evaluate`.
 
+    Returns:
+        The bundle; `gate` is what the gate found (outcome, value, low, high), None without one.
+
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
@@ -114,13 +129,16 @@ def export(model: str | Path, out: str | Path, **options: Any) -> Report:
         out: an absent or empty folder.
         **options: fields of `ExportOptions` (format, quantized, check, text_column).
 
+    Returns:
+        The folder; `details` holds the files, and how far their numbers lie from the source's.
+
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
     from potstill.workflows.export import ExportOptions
     from potstill.workflows.export import export as run_export
 
-    return run_export(model, Path(out), ExportOptions(**options))
+    return run_export(model, Path(out), _asked(ExportOptions, options))
 
 
 def tune(model: str | Path, **options: Any) -> dict[str, Any]:
@@ -130,24 +148,31 @@ def tune(model: str | Path, **options: Any) -> dict[str, Any]:
         model: a model folder.
         **options: fields of `TuneOptions` (goal, source, text_column, threads).
 
+    Returns:
+        `chosen` (what is stored: engine, precision, threads, row sizes), and all that was
+        `measured`, fastest first, on so many `texts` of so many `tokens`.
+
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
     from potstill.workflows.tune import TuneOptions
     from potstill.workflows.tune import tune as run_tune
 
-    return run_tune(model, TuneOptions(**options))
+    return run_tune(model, _asked(TuneOptions, options))
 
 
 def _asked(kind: Callable[..., Asked], options: dict[str, Any], **named: Any) -> Asked:
-    """Return options as the workflow's object; columns are named one by one."""
-    from potstill.data.columns import Columns
+    """Return options as the workflow's object; where it has columns, they are named one by one."""
+    known = {field.name for field in fields(kind)} - set(named)  # type: ignore[arg-type]
+    if "columns" in known:
+        from potstill.data.columns import Columns
 
-    columns = {ours: options.pop(name) for name, ours in _COLUMNS.items() if name in options}
-    known = {field.name for field in fields(kind)} - {"columns", *named}  # type: ignore[arg-type]
+        known -= {"columns"}
+        columns = {ours: options.pop(name) for name, ours in _COLUMNS.items() if name in options}
+        named = {**named, "columns": Columns(**columns)}
     for name in options.keys() - known:
         raise RecipeError(f"there is no option {name!r}", allowed=", ".join(sorted(known)))
-    return kind(columns=Columns(**columns), **named, **options)
+    return kind(**named, **options)
 
 
 def finetune(  # noqa: PLR0913 - the choices of one run, all by name
@@ -180,6 +205,10 @@ def finetune(  # noqa: PLR0913 - the choices of one run, all by name
         allow_pickle: convert a model of pickles once, in a child process.
         **settings: fields of `FinetuneRecipe`, or of `MaskedLMRecipe` (epochs, learning_rate,
             seed, …), and `text_column`, `label_column` and their like.
+
+    Returns:
+        The bundle; `metrics` are those of the dev rows with the weights that are kept, of
+        masked-lm those of held-out text (loss in nats a token, perplexity).
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.
@@ -285,13 +314,18 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
         probes: labelled rows, on which a student of a corpus is probed on the way.
         corpus_folder: where the corpus is kept; None: beside `out`.
         signals_folder: of a corpus: where a stored teacher is kept for other runs; None: not kept.
-        control: "pretrained" or "tuned": also train a control, written to `<out>-control`.
+        control: "pretrained", "tuned", or of vectors "cut": also a control, written to
+            `<out>-control`.
         pretrained: the model that the teacher was tuned from, for the control.
         device: auto, cpu, cuda, mps.
         threads: of the processor; None: what affinity and quota allow.
         allow_pickle: convert a model of pickles once, in a child process.
         **settings: fields of `DistillRecipe`, or of `GeneralRecipe` for a corpus (layers, choose,
             keep, temperature, epochs, …), and `text_column`, `label_column` and their like.
+
+    Returns:
+        The student's bundle; `metrics` as of `finetune`; `details` tells the layers that were
+        kept, the control, and of a corpus the losses before the first step.
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.
@@ -364,6 +398,10 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
         **settings: fields of `DistillRecipe`; of the teacher's `FinetuneRecipe` in a dict
             `teacher_settings`; and `text_column`, `label_column` and their like.
 
+    Returns:
+        The student's bundle; `metrics` are those of the test rows, `gate` is what the floor came
+        to, `details["report"]` is the page that was written.
+
     Raises:
         PotstillError: in one line, see `potstill.errors`.
     """
@@ -427,6 +465,9 @@ def forecast(  # noqa: PLR0913 - the choices of one run, all by name
         threads: of the processor; None: what affinity and quota allow.
         allow_pickle: convert a model of pickles once, in a child process.
         **settings: fields of `GeneralRecipe` or of `MaskedLMRecipe`, and `text_column`.
+
+    Returns:
+        Seconds, bytes of memory and disk, and the price of the whole run.
 
     Raises:
         PotstillError: in one line, see `potstill.errors`.

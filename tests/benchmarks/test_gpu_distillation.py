@@ -1,4 +1,4 @@
-"""The stages for a lent card run at a tiny scale on a CPU, without the packages it lacks."""
+"""The stages for a card run at a tiny scale on a CPU, without the packages it lacks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def card(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that does a stage without the packages that a lent machine lacks."""
+    """Return a function that does a stage without the packages that such a machine may lack."""
     for name in MISSING:
         monkeypatch.setitem(sys.modules, name, None)
     import gpu_distillation as gpu

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Annotated
 
@@ -40,24 +40,81 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # A verb's module holds flags only; what the verb needs is imported when it is called.
-app.command("info", help="Show what a model folder holds.")(info_verb.info)
-app.command("finetune", help="Make a task model from a pre-trained one.")(finetune_verb.finetune)
-app.command("compare", help="Measure models side by side.")(compare_verb.compare)
-app.command("distill", help="Make a small model of a tuned teacher.")(distill_verb.distill)
-app.command("forecast", help="Measure what a training on a corpus will cost.")(
-    forecast_verb.forecast
+_MAKE, _JUDGE, _SERVE = "Make a model", "Judge and plan", "Serve it"
+_VERBS: tuple[tuple[str, Callable[..., None], str, str, str], ...] = (  # by the order of work
+    (
+        *("shrink", shrink_verb.shrink, _MAKE),
+        "Tune, distil, compare and write, in one command.",
+        "potstill shrink --teacher MODEL --train train.jsonl --test test.jsonl --out small",
+    ),
+    (
+        *("finetune", finetune_verb.finetune, _MAKE),
+        "Make a task model from a pre-trained one.",
+        "potstill finetune --model MODEL --train train.jsonl --dev dev.jsonl --out tuned",
+    ),
+    (
+        *("distill", distill_verb.distill, _MAKE),
+        "Make a small model of a teacher, on a task or on a corpus.",
+        "potstill distill --teacher tuned --train train.jsonl --layers 3 --out small",
+    ),
+    (
+        *("quantize", quantize_verb.quantize, _MAKE),
+        "Make a model's numbers smaller, behind a gate.",
+        "potstill quantize small --dev dev.jsonl --floor 0.99 --test test.jsonl --out small-int8",
+    ),
+    (
+        *("export", export_verb.export, _MAKE),
+        "Write a model as files that other runtimes load.",
+        "potstill export small --out small-onnx --quantized",
+    ),
+    (
+        *("info", info_verb.info, _JUDGE),
+        "Show what a model folder holds.",
+        "potstill info hub:distilbert/distilbert-base-uncased",
+    ),
+    (
+        *("evaluate", evaluate_verb.evaluate, _JUDGE),
+        "Judge a model on labelled rows.",
+        "potstill evaluate small --test test.jsonl",
+    ),
+    (
+        *("compare", compare_verb.compare, _JUDGE),
+        "Measure models side by side.",
+        "potstill compare tuned small --test test.jsonl --html report.html",
+    ),
+    (
+        *("suite", suite_verb.suite, _JUDGE),
+        "Measure retention over tasks and seeds.",
+        "potstill suite recipes/shared_data.toml --data DATA --out RUNS",
+    ),
+    (
+        *("forecast", forecast_verb.forecast, _JUDGE),
+        "Measure what a training on a corpus will cost.",
+        "potstill forecast --teacher lm --corpus wiki.txt.xz --layers 3 --out small",
+    ),
+    (
+        *("demo", demo_verb.demo, _JUDGE),
+        "Shrink the packaged model on example data, in minutes.",
+        "potstill demo",
+    ),
+    (
+        *("predict", predict_verb.predict, _SERVE),
+        "Answer texts.",
+        "potstill predict small 'where is my parcel?' --json",
+    ),
+    (
+        *("embed", embed_verb.embed, _SERVE),
+        "Turn texts into vectors.",
+        "potstill embed MODEL --input texts.csv --text-column body --output vectors.npy",
+    ),
+    (
+        *("tune", tune_verb.tune, _SERVE),
+        "Measure which engine serves a model best here.",
+        "potstill tune small",
+    ),
 )
-app.command("export", help="Write a model as files that other runtimes load.")(export_verb.export)
-app.command("quantize", help="Make a model's numbers smaller, behind a gate.")(
-    quantize_verb.quantize
-)
-app.command("shrink", help="Tune, distil, compare and write, in one command.")(shrink_verb.shrink)
-app.command("tune", help="Measure which engine serves a model best here.")(tune_verb.tune)
-app.command("suite", help="Measure retention over tasks and seeds.")(suite_verb.suite)
-app.command("evaluate", help="Judge a model on labelled rows.")(evaluate_verb.evaluate)
-app.command("predict", help="Answer texts.")(predict_verb.predict)
-app.command("embed", help="Turn texts into vectors.")(embed_verb.embed)
-app.command("demo", help="Shrink the packaged model on example data, in minutes.")(demo_verb.demo)
+for _name, _verb, _panel, _help, _example in _VERBS:
+    app.command(_name, help=_help, epilog=f"Example: {_example}", rich_help_panel=_panel)(_verb)
 
 
 # Loading modules makes hundreds of thousands of objects and no garbage; to look for it after every

@@ -187,7 +187,7 @@ def load(  # noqa: PLR0913 - the choices of one loading, all by name
 
     Args:
         name_or_path: a Hugging Face folder, a bundle, or "hub:org/name".
-        engine: "openvino" (CPU), "torch", or "auto": see `engines`.
+        engine: "openvino" or "onnx" (CPU, without torch), "torch", or "auto": see `engines`.
         device: "auto", "cpu", "cuda", "mps".
         precision: "auto" is bf16 where the hardware multiplies it, else "fp32".
         threads: of the engine; None: what affinity and quota allow.

@@ -1,0 +1,43 @@
+"""The figures on top of the README are those that are stored."""
+
+from __future__ import annotations
+
+import json
+
+from tests.conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def stored(name):
+    return json.loads((REPOSITORY / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def test_the_quality_is_the_mean_over_the_tasks() -> None:
+    table = stored("classification")["table"]
+    assert len(table["rows"]) == 5
+    assert f"{100 * table['mean_retention']:.1f} % of the quality" in README
+
+
+def test_the_speed_is_that_of_arrival_order_beside_transformers() -> None:
+    rate = {
+        row["side"]: row["sst2_in_order_tokens_per_second"]
+        for row in stored("engine")["rows"]
+        if row["head"] == "cls" and "sst2_in_order_tokens_per_second" in row
+    }
+    times = rate["ours int8"] / rate["transformers fp32"]
+    assert f"{times:.1f} times the tokens a second" in README
+
+
+def test_size_and_start_are_those_of_the_cold_start() -> None:
+    found = stored("cold_start")
+    start = next(side for side in found["sides"] if side["side"] == "openvino int8")
+    sizes = {name: round(size / 1e6) for name, size in found["bytes"].items()}
+    assert f"{sizes['openvino-int8']} MB instead of {sizes['source']}" in README
+    assert f"{start['p50_seconds']:.2f} s after the start" in README
+
+
+def test_the_step_is_that_of_the_distillation() -> None:
+    found = stored("distillation")
+    assert f"{found['times_faster']['ours']:.1f} times the speed of DistilBERT" in README
+    assert 0.28 <= found["share_of_memory"]["ours"] <= 0.35, "a third of its memory"
