@@ -180,8 +180,8 @@ class Comparison:
 
     def rows(self, task: TaskPlan, file: str, limit: int | None = None) -> Rows:
         """Read rows of a task with the standard library's JSON."""
-        lines = (self.plan.data / task.name / file).read_text(encoding="utf-8").splitlines()
-        return read_rows([json.loads(line) for line in lines], limit=limit)
+        lines = (self.plan.data / task.name / file).read_text(encoding="utf-8").split("\n")
+        return read_rows([json.loads(line) for line in lines if line], limit=limit)
 
     def _cell(self, task: TaskPlan, condition: str, seed: int) -> dict[str, Any]:
         judged = judge_model(
