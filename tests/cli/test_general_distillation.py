@@ -168,6 +168,28 @@ def test_a_stored_teacher_is_asked_once_for_several_runs(
     assert "the guesses of another teacher, corpus or settings" in third.err
 
 
+def test_guesses_of_other_passages_are_refused_and_foreign_files_are_left_alone(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    texts = (ground / "texts.txt").read_text().splitlines()
+    signals = tmp_path / "said"
+    more = ["--set", "signals=stored", "--signals-folder", signals, "--epochs", "6"]
+    more += ["--learning-rate", "2e-3"]
+    (signals / "part-00").mkdir(parents=True)
+    (signals / "part-00" / "ids.bin").write_bytes(b"my own file")
+    told = said(capsys, *words_of(ground, tmp_path / "0", *more))
+    assert told.status == 2
+    assert "something else than a teacher's guesses stands here: part-00" in told.complaint
+    assert (signals / "part-00" / "ids.bin").read_bytes() == b"my own file"
+    (signals / "part-00" / "ids.bin").unlink()
+    for name, status in [(5, 0), (80, 2)]:
+        (tmp_path / "rows.jsonl").write_text(json.dumps({"text": texts[name]}) + "\n")
+        words = words_of(ground, tmp_path / f"{name}", *more)
+        told = said(capsys, *words, "--evaluation", tmp_path / "rows.jsonl")
+        assert told.status == status, told.err
+    assert "the guesses of another teacher, corpus or settings" in told.err
+
+
 def test_a_stored_teacher_teaches_as_a_live_one_does(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:

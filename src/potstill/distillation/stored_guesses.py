@@ -4,7 +4,8 @@ A live teacher sees other tokens hidden at every step. A stored one was asked on
 has the same tokens hidden in every epoch; where a run sees a passage once there is no difference.
 
 A folder holds parts, each a stretch of the passages, written by one process; a part holds flat
-files that grow, and done.json, which says how far its writer came: a killed one goes on there.
+files that grow, and done.json, which stands before they do and says how far its writer came: a
+killed one goes on there.
 
 Legend: R passages, N their tokens, P positions at which the vocabulary is asked, K likeliest words,
 D the teacher's width.
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from potstill.errors import RecipeError, StorageError
-from potstill.files import told_in_one_line, write_atomically
+from potstill.files import TEMPORARY_SUFFIX, told_in_one_line, write_atomically
 from potstill.text.ragged import RaggedBatch, offsets_of
 from potstill.train.objective import Int64
 
@@ -153,13 +154,22 @@ def store_guesses(  # noqa: PLR0913 - all by name
 
 
 def require_room(folder: Path, size_bytes: int) -> None:
-    """Check that the disk has room for what is not written yet.
+    """Check that nothing else stands there, and that the disk has room for what is not written yet.
 
     Raises:
-        StorageError: it has not.
+        RecipeError: something stands there that no writer of ours has left.
+        StorageError: the disk has no room.
     """
     with told_in_one_line(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        stranger = next((path for path in sorted(folder.iterdir()) if not _is_ours(path)), None)
+        if stranger is not None:
+            raise RecipeError(
+                f"something else than a teacher's guesses stands here: {stranger.name}",
+                where=str(folder),
+                allowed="an absent or empty folder, or one that --signals-folder has made",
+                cure="name another --signals-folder",
+            )
         free = shutil.disk_usage(folder).free
     there = sum(file.stat().st_size for file in folder.rglob("*.bin"))
     if (size_bytes - there) * _SPARE > free:
@@ -201,6 +211,7 @@ class _PartWriter:
             yield self.done.passages
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._mark()  # before the first file: what has no mark is not ours
         with ExitStack() as stack:
             files = {name: stack.enter_context(self._opened(name)) for name in self.shape.columns()}
             for block in range(self.done.blocks, len(edges) - 1):
@@ -248,6 +259,9 @@ class _PartWriter:
         for stream in files.values():
             stream.flush()
             os.fsync(stream.fileno())
+        self._mark()
+
+    def _mark(self) -> None:
         write_atomically(self.folder / _DONE, json.dumps(asdict(self.done)).encode())
 
 
@@ -331,6 +345,17 @@ def _done(folder: Path) -> _Done | None:
         return _Done(**json.loads((folder / _DONE).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _is_ours(path: Path) -> bool:
+    """Say whether a writer of ours has left this: a part with its mark, or one just begun."""
+    if path.name not in {_part_folder(path.parent, number).name for number in range(PARTS)}:
+        return False
+    if not path.is_dir():
+        return False
+    return (path / _DONE).is_file() or all(
+        file.name.endswith(TEMPORARY_SUFFIX) for file in path.iterdir()
+    )
 
 
 def _part_folder(folder: Path, number: int) -> Path:

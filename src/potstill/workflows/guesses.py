@@ -43,6 +43,7 @@ def stored_guesses(
         tokens = int(lengths.sum(dtype=np.int64))
         places = guesser.expected_places(tokens)
         require_room(folder, shape.size_bytes(tokens, places, len(lengths)))
+    world.from_main(True, corpus.ground.device)  # noqa: FBT003 - nobody writes before it is checked
     store_guesses(
         folder,
         guesser.ask,

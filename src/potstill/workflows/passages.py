@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from potstill.data.contamination import find_contamination
 from potstill.data.corpus import Corpus, open_corpus
@@ -74,11 +76,16 @@ class PassageSet:
     masking: Masking
     warnings: list[str] = field(default_factory=list)
     told: dict[str, Any] = field(default_factory=dict)  # for the lineage
+    left_out: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def identity(self) -> str:
-        """Return what decides the passages beside the recipe."""
-        return f"{self.corpus.identity} without {self.told['contaminated_documents']}"
+        """Return what decides the passages beside the recipe: which documents, not how many."""
+        count = f"{self.corpus.identity} without {self.left_out.size}"
+        if not self.left_out.size:
+            return count
+        numbers = np.sort(self.left_out).astype("<i8")
+        return f"{count}: {hashlib.sha256(numbers.tobytes()).hexdigest()}"
 
 
 def read_passages(
@@ -142,6 +149,7 @@ def read_passages(
             "passages": len(train),
             "held_out_passages": len(held_out),
         },
+        left_out=contaminated,
     )
 
 
