@@ -91,7 +91,8 @@ def build_corpus(
 
     Args:
         sources: files and `hub:` names as `CorpusSource` takes them, in the order of the corpus.
-        folder: absent, empty, or of an earlier call.
+        folder: absent, empty, or of an earlier call; one that ended before its first shard counts
+            as empty, so that its sources can be mended.
         tokenizer: of the model that will read the corpus.
         settings: None for the usual ones.
         tell: called with (bytes read, bytes of all files).
@@ -107,7 +108,7 @@ def build_corpus(
     settings = settings or CorpusSettings()
     stored = _stored(folder)
     asked, opened_sources = _asked(sources, tokenizer, settings, stored)
-    if stored is not None:
+    if stored is not None and not stored.is_bare:
         stored.require_same(asked, folder)
         manifest = _standing(replace(stored, sources=asked.sources), folder)
         if manifest.is_finished:

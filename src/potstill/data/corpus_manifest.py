@@ -99,6 +99,11 @@ class CorpusManifest:
         """Return the counts of the whole corpus."""
         return sum((shard.tally for shard in self.shards), self.tail)
 
+    @property
+    def is_bare(self) -> bool:
+        """Say whether nothing was kept of the sources yet."""
+        return not self.is_finished and not self.shards
+
     def require_same(self, other: CorpusManifest, folder: Path) -> None:
         """Check that `other` asks for this corpus.
 
@@ -110,7 +115,7 @@ class CorpusManifest:
             raise RecipeError(
                 f"another corpus stands here: {difference}",
                 where=str(folder),
-                cure="repeat its sources and settings, or name another folder",
+                cure="repeat its sources and settings, remove it, or name another folder",
             )
 
     def write(self, folder: Path) -> None:

@@ -237,6 +237,17 @@ def test_a_source_of_other_content_is_refused_with_both_hashes(folder):
         again(folder)
 
 
+@pytest.mark.parametrize("broken", ['{"txt": "a"}', "", '{"text": "a', '{"text": " "}'])
+def test_a_source_that_failed_before_its_first_shard_can_be_mended(broken, tmp_path):
+    (tmp_path / "a.jsonl").write_text(broken)
+    with pytest.raises(DataError):
+        built(tmp_path / "out", tmp_path / "a.jsonl")
+    texts = sentences(5)
+    assert built(tmp_path / "out", write_jsonl(tmp_path / "a.jsonl", texts)).documents == 5
+    with pytest.raises(RecipeError, match="another corpus stands here"):
+        built(tmp_path / "out", write_jsonl(tmp_path / "a.jsonl", texts[:3]))
+
+
 def test_another_tokenizer_is_refused(folder, tmp_path):
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "vocab.txt").write_text("\n".join([*WORDS[:5], *WORDS[:4:-1]]) + "\n")
