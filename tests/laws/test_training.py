@@ -135,13 +135,23 @@ def test_nan_ends_the_run_and_leaves_the_last_good_checkpoint(tmp_path: Path) ->
         if progress.step == 12:
             objective.poison.append(float("nan"))
 
-    with pytest.raises(Diverged, match="hard_labels is not finite at step 13"):
+    with pytest.raises(Diverged, match="hard_labels is not finite at step 13") as told:
         tiny_run(tmp_path, objective=objective, listeners=(poison,))
+    assert told.value.cure is not None
+    assert told.value.cure.startswith(f"remove {tmp_path}, or name another --out, and lower --l")
     resumed = tiny_model()
     assert tiny_run(tmp_path, resumed).resumed_from == 12
     whole = tiny_model()
     tiny_run(tmp_path / "whole", whole)
     assert _same_bits(weights_of(resumed), weights_of(whole))
+
+
+def test_before_the_first_checkpoint_nothing_need_be_removed(tmp_path: Path) -> None:
+    objective = PoisonedObjective(tiny_objective().rows)
+    objective.poison.append(float("nan"))
+    with pytest.raises(Diverged) as told:
+        tiny_run(tmp_path, objective=objective)
+    assert told.value.cure == "lower --learning-rate, or use --set precision=fp32"
 
 
 def test_another_recipe_does_not_resume_a_run(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ class Run:
         self.state = RunState(**asdict(identity), step=0, processes=world.size)
         self.warnings: list[str] = []
         self.resumed_from = self._resume(identity)
+        self.has_checkpoint = self.resumed_from is not None
         self.world.share_tensors(parameter.detach() for parameter in model.parameters())
         self._began = time.perf_counter() - self.state.seconds
         self._saved_at = time.perf_counter()
@@ -176,7 +177,7 @@ class Run:
         totals = self._totals(batches)
         parts: dict[str, list[Tensor]] = {name: [] for name in self.objective.weights}
         self.optimizer.zero_grad(set_to_none=True)
-        cure = "lower --set batch_tokens or --max-length; the run goes on from its checkpoint"
+        cure = self._anew("lower --set batch_tokens or --max-length")
         with told_when_memory_ends(self.device.type, cure=cure):
             for index, batch in batches.items():
                 for name, value in self._backward(step, index, batch, totals).items():
@@ -244,12 +245,23 @@ class Run:
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad or not math.isfinite(norm):
             what = f"the loss {', '.join(bad)}" if bad else "the gradient"
-            kept = self.checkpoints.path
             raise Diverged(
                 f"{what} is not finite at step {self.state.step + 1}",
-                cure=f"lower --learning-rate, or use --set precision=fp32; the last good "
-                f"checkpoint stays in {kept}",
+                cure=self._anew("lower --learning-rate, or use --set precision=fp32"),
             )
+
+    def _anew(self, cure: str) -> str:
+        """Return a cure that changes settings: a checkpoint of the present ones stands against it.
+
+        Before the first checkpoint nothing does.
+        """
+        if not self.has_checkpoint:
+            return cure
+        kept = self.checkpoints.path
+        return (
+            f"remove {kept}, or name another --out, and {cure}: the checkpoint in {kept} is of "
+            "these settings"
+        )
 
     def _advance(self, tokens: int) -> None:
         self.state = replace(
@@ -296,6 +308,7 @@ class Run:
         return time.perf_counter() - self._saved_at >= pause
 
     def _save(self) -> None:
+        self.has_checkpoint = True
         if not self.world.is_main:
             return
         began = time.perf_counter()
