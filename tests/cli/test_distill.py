@@ -96,6 +96,8 @@ def test_it_writes_a_small_model_that_answers_as_its_teacher(
     assert start["teacher"]["hard_labels"] < start["student"]["hard_labels"]
     assert answer["recipe"]["temperature"] == 2.0
     assert share_right(out, ground / "dev.jsonl") == answer["metrics"]["accuracy"]["value"]
+    log = (out / "training-log.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["step"] == answer["steps"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -62,6 +62,8 @@ def test_it_writes_a_model_that_answers(
     assert facts["lineage"]["train_rows"] == 60
 
     assert share_right(out, ground / "dev.jsonl") == answer["metrics"]["accuracy"]["value"]
+    log = (out / "training-log.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["step"] == answer["steps"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

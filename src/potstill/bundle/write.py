@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from potstill.bundle.sentence_transformers import (
 from potstill.bundle.weights import WeightFiles, read_tensors, rounded_to_bfloat16, write_weights
 from potstill.files import folder_whole_or_absent, write_atomically
 from potstill.text.tokenizer import Tokenizer
+
+TRAINING_LOG = "training-log.jsonl"  # no part of the fingerprint
 
 # Fields of a foreign config.json that are not carried over: code, and what is written anew. An
 # untied decoder is never written: the word table is the decoder.
@@ -53,6 +56,7 @@ class BundleContent:
     vectors: VectorRecipe | None = None
     manifest: Manifest = field(default_factory=Manifest)
     hf_extras: Mapping[str, Any] = field(default_factory=dict)  # config.json of the origin
+    training_log: Path | None = None  # copied, where it is there
 
 
 def write_bundle(target: Path, content: BundleContent) -> str:
@@ -83,6 +87,8 @@ def write_bundle(target: Path, content: BundleContent) -> str:
         card = model_card(content.config, content.head, content.manifest)
         write_atomically(staging / "README.md", card.encode())
         write_manifest(staging, content.manifest)
+        if content.training_log is not None and content.training_log.is_file():
+            shutil.copyfile(content.training_log, staging / TRAINING_LOG)
         return fingerprint(staging)
 
 

@@ -18,7 +18,7 @@ from potstill.data.corpus_shards import Int64
 from potstill.errors import RecipeError
 from potstill.text.ragged import Int32, RaggedBatch, offsets_of
 
-_SHORTEST = 12  # tokens: the original code dropped texts of 11 and fewer
+SHORTEST = 12  # tokens: the original code dropped texts of 11 and fewer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +108,7 @@ def cut_rows(
     corpus: Corpus,
     *,
     max_length: int,
-    shortest: int = _SHORTEST,
+    shortest: int = SHORTEST,
     without: NDArray[np.integer] | None = None,
 ) -> CorpusRows:
     """Cut every document into rows of at most `max_length` tokens, special ones included.
@@ -141,7 +141,7 @@ def cut_rows(
         raise RecipeError(
             f"no document has a piece of {shortest} tokens",
             where=str(corpus.folder),
-            cure="ask for shorter pieces, or build a corpus of longer texts",
+            cure="build a corpus of longer texts: one document is a line of .txt, a row of others",
         )
     return CorpusRows(
         corpus,
@@ -198,6 +198,7 @@ def _held_out(documents: int, share: float | None, count: int | None) -> int:
         raise RecipeError(
             f"{wanted:,} of {documents:,} documents would be held out",
             allowed="at least one, and at least one to train on",
+            cure="--set held_out_documents=N with fewer, or more texts",
         )
     return wanted
 

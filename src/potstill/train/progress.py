@@ -151,6 +151,9 @@ class Meter:
         return progress
 
 
+LOG_NAME = "log.jsonl"
+
+
 def log_to(path: Path) -> Listener:
     """Return a listener that appends each moment to a JSONL file."""
 

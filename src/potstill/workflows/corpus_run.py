@@ -27,7 +27,7 @@ from potstill.train.checkpoints import CheckpointFolder
 from potstill.train.held_out import HeldOutLoss
 from potstill.train.loop import Score, TrainingResult, train
 from potstill.train.objective import Objective
-from potstill.train.progress import Listener, log_to
+from potstill.train.progress import LOG_NAME, Listener, log_to
 from potstill.workflows.corpus_recipe import CorpusRecipe, settled
 from potstill.workflows.passages import CorpusSources, Ground, PassageSet, read_passages
 from potstill.workflows.probes import Probe, read_probes
@@ -88,7 +88,7 @@ class CorpusRun:
         folder = self.checkpoints.path
         with told_in_one_line(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        log = folder / "log.jsonl"
+        log = folder / LOG_NAME
         return (*self.ground.listeners, told_in_one_line(log)(log_to(log)))
 
     def written(  # noqa: PLR0913 - what was trained, what was found, what is told of it
@@ -122,6 +122,7 @@ class CorpusRun:
                 tokenizer=self.tokenizer,
                 manifest=manifest,
                 hf_extras=hf_extras,
+                training_log=self.checkpoints.path / LOG_NAME,
             )
             identity = write_bundle(self.ground.out, content)
             shutil.rmtree(self.checkpoints.path, ignore_errors=True)
@@ -142,6 +143,7 @@ class CorpusRun:
                 "corpus": str(corpus.folder),
                 "corpus_documents": corpus.documents,
                 "corpus_tokens": corpus.total_tokens,
+                **self.passages.short,
                 "precision": result.precision,
                 "resumed_from": result.resumed_from,
                 "recipe": asdict(self.recipe),

@@ -44,7 +44,7 @@ from potstill.train.label_objective import LabelObjective
 from potstill.train.loop import TrainingResult, train
 from potstill.train.objective import Objective
 from potstill.train.pair_objective import PairObjective
-from potstill.train.progress import Listener, log_to
+from potstill.train.progress import LOG_NAME, Listener, log_to
 from potstill.train.world import World
 from potstill.workflows.dev_score import DevScore
 from potstill.workflows.task_facts import embedding_head, task_facts, vector_recipe_of
@@ -63,7 +63,6 @@ from potstill.workflows.task_rows import (
 
 TASKS = ANSWERABLE
 CLASS_WEIGHTS = ("none", "sqrt", "balanced")
-LOG_NAME = "log.jsonl"
 _TEXTS_SEEN = 30_000  # of all epochs together, where the recipe leaves epochs open
 
 
@@ -268,6 +267,7 @@ class _Finetuning:
                 vectors=vector_recipe_of(self.folder, model.spec),
                 manifest=manifest,
                 hf_extras=self.folder.hf_config,
+                training_log=run / LOG_NAME,
             )
             identity = write_bundle(self.out, content)
             shutil.rmtree(run, ignore_errors=True)

@@ -16,12 +16,14 @@ from potstill.data.contamination import find_contamination
 from potstill.data.corpus import Corpus, open_corpus
 from potstill.data.corpus_build import CorpusSettings, build_corpus
 from potstill.data.corpus_manifest import FILE as CORPUS_FILE
-from potstill.data.corpus_rows import CorpusRows, cut_rows
+from potstill.data.corpus_rows import SHORTEST, CorpusRows, cut_rows
 from potstill.errors import InputError
 from potstill.text.masking import Masking, MaskingShares, masking_for
 from potstill.text.tokenizer import Tokenizer
 from potstill.train.progress import Listener, counting
 from potstill.train.world import World
+
+_FEW_SHORT = 0.03  # of the documents: so many may be too short without a warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,7 @@ class PassageSet:
     warnings: list[str] = field(default_factory=list)
     told: dict[str, Any] = field(default_factory=dict)  # for the lineage
     left_out: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    short: dict[str, int] = field(default_factory=dict)  # too short for a passage, counted
 
     @property
     def identity(self) -> str:
@@ -132,6 +135,12 @@ def read_passages(
             "too short to be looked for"
         )
     rows = cut_rows(corpus, max_length=recipe.max_length, without=contaminated)
+    short = _short(rows, documents=corpus.documents - contaminated.size)
+    if short["short_documents"] > _FEW_SHORT * (corpus.documents - contaminated.size):
+        warnings.append(
+            f"{short['short_documents']:,} of {corpus.documents:,} documents have fewer than "
+            f"{SHORTEST} tokens: left out"
+        )
     train, held_out = rows.split(held_out_documents=recipe.held_out_documents, seed=recipe.seed)
     return PassageSet(
         corpus=corpus,
@@ -150,7 +159,17 @@ def read_passages(
             "held_out_passages": len(held_out),
         },
         left_out=contaminated,
+        short=short,
     )
+
+
+def _short(rows: CorpusRows, *, documents: int) -> dict[str, int]:
+    """Return what is too short to be a passage; documents are those of which nothing is left."""
+    return {
+        "short_documents": documents - rows.documents,
+        "short_pieces": rows.short_pieces,
+        "short_tokens": rows.short_tokens,
+    }
 
 
 def _corpus(sources: CorpusSources, tokenizer: Tokenizer, ground: Ground) -> Corpus:
@@ -166,6 +185,12 @@ def _corpus(sources: CorpusSources, tokenizer: Tokenizer, ground: Ground) -> Cor
             )
         corpus = open_corpus(built[0])
         corpus.require_tokenizer(tokenizer)
+        if sources.column not in {CorpusSettings().column, corpus.manifest.wording.column}:
+            raise InputError(
+                f"the text column {sources.column!r} means nothing for a corpus that was built",
+                where=str(built[0]),
+                cure="leave --text-column out, or name the files that it was built of",
+            )
         return corpus
     folder = sources.folder or corpus_folder(ground.out)
     settings = CorpusSettings(column=sources.column)

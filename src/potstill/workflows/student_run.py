@@ -50,7 +50,7 @@ from potstill.train.compact_words import only_words_of
 from potstill.train.learnable import Learnable
 from potstill.train.loop import TrainingResult, train
 from potstill.train.objective import Objective
-from potstill.train.progress import Listener, counting, log_to, named
+from potstill.train.progress import LOG_NAME, Listener, counting, log_to, named
 from potstill.train.world import World
 from potstill.workflows.dev_score import DevScore
 from potstill.workflows.given_answers import GivenTeacher
@@ -161,6 +161,7 @@ class Trained:
     result: TrainingResult
     rate: float
     tried: list[dict[str, float]]  # learning rate and best dev score of each
+    log: Path | None = None  # of its progress
 
 
 def train_student(run: StudentRun, out: Path, *, search: Sequence[Candidate]) -> Report:
@@ -277,9 +278,10 @@ def best_of_rates(
     tried: list[dict[str, float]] = []
     for rate in run.rates:
         model = build().to(run.device)
+        attempt = f"{name} at {rate:g}"
         result = _train_once(
             run,
-            f"{name} at {rate:g}",
+            attempt,
             model,
             objective_of,
             replace(recipe, learning_rate=rate),
@@ -288,9 +290,15 @@ def best_of_rates(
         assert result.best_score is not None, "the dev score is taken after the last step"
         tried.append({"learning_rate": rate, "dev": result.best_score})
         if best is None or result.best_score > (best.result.best_score or 0.0):
-            best = Trained(model=model, result=result, rate=rate, tried=tried)
+            log = _attempt_folder(run, attempt) / LOG_NAME
+            best = Trained(model=model, result=result, rate=rate, tried=tried, log=log)
     assert best is not None, "there is at least one learning rate"
     return best
+
+
+def _attempt_folder(run: StudentRun, name: str) -> Path:
+    """Return where the state of one training stands, by its name."""
+    return run.folder / name.replace(" at ", "-")
 
 
 def _train_once(
@@ -301,12 +309,12 @@ def _train_once(
     recipe: TrainingRecipe,
     dev: DevScore,
 ) -> TrainingResult:
-    checkpoints = CheckpointFolder(run.folder / name.replace(" at ", "-"))
+    checkpoints = CheckpointFolder(_attempt_folder(run, name))
     listeners = tuple(named(listener, name) for listener in run.listeners)
     if run.world.is_main:
         with told_in_one_line(checkpoints.path):
             checkpoints.path.mkdir(parents=True, exist_ok=True)
-        log = checkpoints.path / "log.jsonl"
+        log = checkpoints.path / LOG_NAME
         listeners = (*listeners, told_in_one_line(log)(log_to(log)))
     rows, dev_texts = run.data.rows, run.data.dev_texts
     with only_words_of(model, [rows.texts, dev_texts]) as renumber:
@@ -365,6 +373,7 @@ def write_trained(
             vectors=vector_recipe_of(run.teacher_folders[0], model.spec),
             manifest=manifest,
             hf_extras=(run.learner.folder if run.learner else run.teacher_folders[0]).hf_config,
+            training_log=trained.log,
         )
         identity = write_bundle(out, content)
     return Report(
