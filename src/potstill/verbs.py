@@ -333,17 +333,13 @@ def distill(  # noqa: PLR0913 - the choices of one run, all by name
     require_torch("distilling")
     columns = {ours: settings.pop(name) for name, ours in _COLUMNS.items() if name in settings}
     how: dict[str, Any] = {"device": device, "threads": threads, "allow_pickle": allow_pickle}
-    rows: dict[str, Any] = {
-        "train": train,
-        "dev": dev,
-        "unlabelled": unlabelled,
-        "augmenter": augment_with,
-    }
-    rows |= {"control": control, "pretrained": pretrained}
+    rows: dict[str, Any] = {"train": train, "dev": dev, "unlabelled": unlabelled}
+    rows |= {"augmenter": augment_with, "control": control, "pretrained": pretrained}
     given: dict[str, Any] = {"student": student, "foreign": foreign_teacher}
     given["answers"] = teacher_answers or None
     if corpus:
-        _require_nothing_of_tasks({**rows, **given})
+        kind = None if task in {"classification", "masked-lm"} else task
+        _require_nothing_of_tasks({**rows, **given, "task": kind})
         from potstill.workflows.corpus_calls import corpus_sources, distill_on_corpus
 
         sources = corpus_sources(corpus, (evaluation, probes), corpus_folder, columns)
@@ -475,6 +471,7 @@ def forecast(  # noqa: PLR0913 - the choices of one run, all by name
     require_torch("a forecast")
     from potstill.workflows import forecast as forecasting
     from potstill.workflows.corpus_calls import corpus_sources
+    from potstill.workflows.corpus_recipe import with_meant_settings
     from potstill.workflows.general_distill import GeneralInputs
     from potstill.workflows.general_recipe import GeneralRecipe
     from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe
@@ -494,7 +491,7 @@ def forecast(  # noqa: PLR0913 - the choices of one run, all by name
         usual = MaskedLMRecipe()
     return forecasting.forecast(
         inputs,
-        with_settings(usual, settings, where="potstill.forecast"),
+        with_meant_settings(usual, settings, where="potstill.forecast"),
         forecasting.ForecastOptions(seconds=seconds, price_per_hour=price_per_hour),
         out=Path(out),
         device=device,

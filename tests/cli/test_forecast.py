@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import potstill
+from potstill.train.checkpoints import CheckpointFolder, RunState
 from tests.command_line import said
 from tests.corpora import write_patterns
 from tests.folders import write_tiny_model
@@ -73,6 +74,44 @@ def test_nothing_is_left_but_the_corpus(
     }
 
 
+def test_folders_above_the_output_are_made(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "new" / "out", "--teacher", ground / "teacher")
+    assert said(capsys, *words, "--corpus-folder", tmp_path / "corpus").status == 0
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_the_disk_that_is_told_is_enough_for_the_run_and_not_far_above_it(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, sizes = tmp_path / "out", [0]
+
+    def size() -> int:
+        return sum(file.stat().st_size for file in (tmp_path / "out.run").iterdir())
+
+    def seen(folder: CheckpointFolder, state: RunState) -> None:
+        sizes.append(size())
+        remove_old(folder, state)
+
+    remove_old = CheckpointFolder._remove_old
+    how = {"threads": 1, "checkpoint_every_s": 0, "epochs": 3.0, **SMALL, "scores": 10}
+    texts = ground / "texts.txt"
+    found = potstill.forecast(out, corpus=texts, model=ground / "teacher", seconds=0.1, **how)
+    monkeypatch.setattr(CheckpointFolder, "_remove_old", seen)
+    potstill.finetune(ground / "teacher", texts, out, task="masked-lm", **how)
+    taken = max(sizes) + (out / "model.safetensors").stat().st_size
+    assert 0.8 * found.disk_bytes < taken < found.disk_bytes * 1.05
+
+
+def test_a_forecast_takes_the_flags_of_the_run(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out", "--teacher", ground / "teacher", "--keep", "1")
+    words += ["--architecture", "teacher", "--temperature", "3", "--learning-rate", "1e-3"]
+    assert said(capsys, *words).status == 0
+
+
 def test_the_scores_of_a_run_are_counted_as_they_are_taken(ground: Path, tmp_path: Path) -> None:
     from potstill.recipe import TrainingRecipe
     from potstill.train.schedule import Schedule
@@ -106,6 +145,8 @@ def test_as_a_library_call(ground: Path, tmp_path: Path) -> None:
         (("--model", "teacher", "--layers", "1"), "--layers means nothing for the task masked-lm"),
         (("--teacher", "teacher", "--price-per-hour", "-1"), "price_per_hour is -1"),
         (("--teacher", "teacher", "--seconds", "-1"), "seconds is -1"),
+        (("--model", "teacher", "--keep", "0"), "--keep means nothing for the task masked-lm"),
+        (("--model", "teacher", "--set", "rows_per_step=4"), "rows_per_step means nothing"),
         (("--teacher", "teacher", "--set", "scratch=8x1"), "scratch"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import potstill
-from potstill.errors import RecipeError, Stopped
+from potstill.errors import InputError, RecipeError, Stopped
 from potstill.recipe import settings_from_toml, with_settings
 from potstill.train.progress import Meter, Progress
 from potstill.workflows.general_distill import GeneralInputs, distill_general
@@ -289,7 +289,8 @@ def test_a_run_that_is_worse_than_its_cut_fails_loudly(
     words = words_of(ground, tmp_path / "out", "--epochs", "0.5", "--learning-rate", "3")
     told = said(capsys, *words)
     assert told.status == 1
-    assert "no better than the cut it began from" in told.err or "not finite" in told.err
+    assert "no better than the cut it began from" in told.err
+    assert f"remove {tmp_path / 'out.run'}, or name another --out, and lower" in told.err
     assert not (tmp_path / "out").exists()
 
 
@@ -297,6 +298,15 @@ def test_a_run_that_is_worse_than_its_cut_fails_loudly(
     ("more", "complaint"),
     [
         (("--train", "x.jsonl"), "--train means nothing for general distillation"),
+        (("--task", "token-classification"), "--task means nothing for general distillation"),
+        (("--label-column", "foo"), "--label-column means nothing for general distillation"),
+        (("--text-column", "zzz"), "the text column 'zzz' means nothing for a corpus that was"),
+        (("--epochs", "1", "--set", "tokens=9"), "epochs and tokens are both asked for"),
+        (("--set", "scores_per_epoch=2"), "scores_per_epoch means nothing for a training on a"),
+        (
+            ("--recipe", "relations", "--set", "relations=0"),
+            "all losses have weight 0; allowed: soft_targets, masked_lm, hidden_cosine, relations",
+        ),
         (("--control", "tuned"), "--control means nothing"),
         (("--teacher", "other"), "there are 2 teachers"),
         (("--set", "relation_layer=9", "--set", "relations=1"), "relation_layer is 9"),
@@ -324,6 +334,25 @@ def test_wrong_input_is_told_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_library_call_refuses_what_means_nothing_but_takes_a_whole_recipe(
+    ground: Path, tmp_path: Path
+) -> None:
+    def asked(**more: Any) -> None:
+        paths = (ground / "teacher", tmp_path / "out")
+        potstill.distill(*paths, corpus=ground / "teacher.corpus", threads=1, **more)
+
+    whole = asdict(PRESETS["relations"]()) | SMALL
+    for more, complaint in [
+        (whole | {"tokens": 500, "epochs": 2.0}, "epochs and tokens are both asked for"),
+        ({"rows_per_step": 8}, "rows_per_step means nothing"),
+        ({"label_column": "kind"}, "label_column means nothing for a corpus"),
+        ({"task": "ranking"}, "task means nothing for a corpus"),
+        (whole | {"tokens": 500, "width": 12}, "width is 12"),  # all before it is accepted
+    ]:
+        with pytest.raises(InputError, match=complaint):
+            asked(**more)
+
+
 def test_a_teacher_without_a_head_is_told_how_to_get_one(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:
@@ -332,7 +361,7 @@ def test_a_teacher_without_a_head_is_told_how_to_get_one(
     told = said(capsys, *words)
     assert told.status == 2
     assert "the teacher has no masked-LM head" in told.complaint
-    assert "potstill finetune --task masked-lm --model bare" in told.complaint
+    assert f"potstill finetune --task masked-lm --model {ground / 'bare'} " in told.complaint
 
 
 def test_flags_of_texts_are_refused_without_a_corpus(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import potstill
-from potstill.cli import render
+from potstill.cli import flags, render
+from potstill.workflows import distill_recipe, finetune, general_recipe, masked_lm
 from tests.command_line import command, said, said_apart
 from tests.folders import write_tiny_model
 
@@ -76,6 +79,17 @@ def test_every_verb_has_help(capsys: pytest.CaptureFixture[str], verb: str) -> N
     told = said(capsys, verb, "--help")
     assert told.status == 0
     assert "--json" in told.out
+
+
+def test_the_help_names_every_recipe() -> None:
+    of_texts, of_students = set(masked_lm.RECIPES), set(general_recipe.PRESETS)
+    for flag, names in [
+        (flags.FinetuneRecipeName, {*finetune.RECIPES, *of_texts}),
+        (flags.DistillRecipeName, {*distill_recipe.RECIPES, *of_students}),
+        (flags.ForecastRecipeName, {*of_texts, *of_students}),
+    ]:
+        told = get_args(flag)[1].help
+        assert names <= set(re.findall(r"[\w-]+", told))
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,6 +142,12 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(
     ("more", "complaint"),
     [
         (("--dev", "x.jsonl"), "--dev means nothing for the task masked-lm"),
+        (("--label-column", "zzz"), "--label-column means nothing for the task masked-lm"),
+        (("--epochs", "2", "--set", "tokens=9"), "epochs and tokens are both asked for"),
+        (("--set", "rows_per_step=2"), "rows_per_step means nothing for a training on a corpus"),
+        (("--set", "length_pools=2"), "length_pools means nothing for a training on a corpus"),
+        (("--set", "scratch=384x0"), "scratch is '384x0': layers is 0"),
+        (("--set", "scratch=101x2"), "scratch is '101x2': hidden_size 101 is not a multiple"),
         (("--set", "scratch=big"), "scratch is 'big'"),
         (("--set", "mask_share=1.5"), "mask_share is 1.5"),
         (("--max-length", "600"), "--max-length"),
@@ -159,7 +165,65 @@ def test_wrong_input_is_told_in_one_line(
     told = said(capsys, *words_of(ground, tmp_path / "out", *more))
     assert told.status == 2
     assert complaint.removeprefix("--") in told.complaint or complaint in told.complaint
+    assert "config.json" not in told.complaint
     assert not (tmp_path / "out").exists()
+
+
+def test_more_documents_held_out_than_there_are_names_the_setting(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out")
+    words[words.index("held_out_documents=10")] = "held_out_documents=5000"
+    told = said(capsys, *words)
+    assert told.status == 2
+    assert "5,000 of" in told.err
+    assert "--set held_out_documents=N" in told.err
+
+
+def test_texts_too_short_for_a_passage_are_counted_and_told(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    texts = (ground / "texts.txt").read_text().splitlines()
+    short = [" ".join(line.split()[:7]) for line in texts[:20]]
+    (tmp_path / "some.txt").write_text("\n".join([*texts, *short]) + "\n")
+    words = words_of(ground, tmp_path / "out", "--epochs", "1", "--json")
+    words[words.index(ground / "texts.txt")] = tmp_path / "some.txt"
+    answer = said(capsys, *words).answer
+    assert answer["short_documents"] == 20
+    assert answer["short_pieces"] == 20
+    assert answer["short_tokens"] == 140
+    assert any("20 of" in each and "fewer than 12 tokens" in each for each in answer["warnings"])
+
+
+def test_loss_and_perplexity_are_printed_with_their_intervals_and_the_log_is_kept(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    told = said(capsys, *words_of(ground, tmp_path / "out", "--epochs", "1"))
+    lines = dict(line.split("\t") for line in told.out.splitlines())
+    for name in ("held_out_loss", "perplexity"):
+        value, low, _, high = lines[f"{name} (held-out documents)"].split()
+        assert float(low.strip("(")) <= float(value) <= float(high.strip(")"))
+    log = (tmp_path / "out" / "training-log.jsonl").read_text().splitlines()
+    moments = [json.loads(line) for line in log]
+    assert moments[-1]["step"] == moments[-1]["total_steps"]
+    before = said(capsys, "info", tmp_path / "out", "--json").answer
+    (tmp_path / "out" / "training-log.jsonl").unlink()
+    assert said(capsys, "info", tmp_path / "out", "--json").answer == before
+
+
+def test_a_mended_corpus_is_built_where_the_broken_one_was(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    texts = (ground / "texts.txt").read_text().splitlines()
+    rows = [json.dumps({"text": text}) for text in texts]
+    file = tmp_path / "some.jsonl"
+    file.write_text("\n".join([rows[0], '{"txt": "a"}', *rows[1:]]) + "\n")
+    words = words_of(ground, tmp_path / "out", "--epochs", "1")
+    words[words.index(ground / "texts.txt")] = file
+    told = said(capsys, *words)
+    assert "line 2: there is no column 'text'" in told.err
+    file.write_text("\n".join(rows) + "\n")
+    assert said(capsys, *words).status == 0
 
 
 def test_a_budget_smaller_than_a_row_is_refused(

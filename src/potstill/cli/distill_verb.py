@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from potstill.cli import flags
-from potstill.cli.columns import columns_named
+from potstill.cli.columns import columns_named, given_columns
 from potstill.cli.corpus_inputs import corpus_sources, general_inputs
 from potstill.cli.unfit import require_none
 
@@ -45,14 +45,14 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     primary: flags.Primary = None,
     epochs: flags.Epochs = None,
     learning_rate: flags.LearningRate = None,
-    max_length: flags.MaxLength = None,
+    max_length: flags.TrainedLength = None,
     batch_tokens: flags.BatchTokens = None,
     text_column: flags.TextColumn = "text",
     text_pair_column: flags.TextPairColumn = "text_pair",
     label_column: flags.LabelColumn = "label",
     tokens_column: flags.TokensColumn = "tokens",
     tags_column: flags.TagsColumn = "tags",
-    recipe: flags.RecipeName = None,
+    recipe: flags.DistillRecipeName = None,
     settings: flags.Settings = None,
     seed: flags.Seed = None,
     threads: flags.Threads = None,
@@ -82,19 +82,20 @@ def distill(  # noqa: PLR0913 - a verb's flags are its parameters
     texts["corpus_folder"] = corpus_folder
     how = {"device": device, "threads": threads, "listeners": listeners(tensorboard)}
     asked = partial(asked_recipe, recipe=recipe, words=settings)
+    columns = (text_pair_column, label_column, tokens_column, tags_column)
     if corpus is not None:
-        require_none({**rows, **given}, "general distillation (--corpus)")
+        unfit = given_columns(*columns)
+        unfit["task"] = None if task == "masked-lm" else task
+        require_none({**rows, **given, **unfit}, "general distillation (--corpus)")
         sources = corpus_sources(corpus, text_column=text_column, **texts)
         heard = general_inputs(teacher or [], sources, signals_folder, allow_pickle=allow_pickle)
         report = _on_corpus(heard, partial(asked, flagged=flagged), out, how)
     else:
-        require_none(
-            {**texts, "signals_folder": signals_folder}, "task distillation (without --corpus)"
-        )
-        names = (text_column, text_pair_column, label_column, tokens_column, tags_column)
-        inputs = {**rows, "columns": columns_named(*names), "allow_pickle": allow_pickle}
-        asked = partial(asked, flagged={**flagged, "primary": inputs.pop("primary")})
-        report = _on_rows(teacher or [], inputs, {**given, "task": task}, asked, out, how)
+        texts["signals_folder"] = signals_folder
+        require_none(texts, "task distillation (without --corpus)")
+        rows |= {"columns": columns_named(text_column, *columns), "allow_pickle": allow_pickle}
+        asked = partial(asked, flagged={**flagged, "primary": rows.pop("primary")})
+        report = _on_rows(teacher or [], rows, {**given, "task": task}, asked, out, how)
     if is_main_process():
         print_distillation(report, as_json=json)
 
@@ -120,10 +121,12 @@ def _on_corpus(
     inputs: GeneralInputs, asked: Callable[..., Any], out: Path, how: dict[str, Any]
 ) -> Report:
     """Teach a student on text alone."""
+    from potstill.workflows.corpus_recipe import require_meant
     from potstill.workflows.general_distill import distill_general
     from potstill.workflows.general_recipe import GeneralRecipe, named_recipe
 
-    return distill_general(inputs, asked(GeneralRecipe(), named=named_recipe), out=out, **how)
+    recipe = asked(GeneralRecipe(), named=named_recipe, check=require_meant)
+    return distill_general(inputs, recipe, out=out, **how)
 
 
 def _given(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from potstill.cli import flags
-from potstill.cli.columns import columns_named
+from potstill.cli.columns import columns_named, given_columns
 from potstill.cli.corpus_inputs import corpus_sources
 from potstill.cli.unfit import require_none
 from potstill.errors import InputError
@@ -45,10 +45,10 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     corpus_folder: flags.CorpusFolder = None,
     epochs: flags.Epochs = None,
     learning_rate: flags.LearningRate = None,
-    max_length: flags.MaxLength = None,
+    max_length: flags.TrainedLength = None,
     long_texts: flags.LongTexts = None,
     batch_tokens: flags.BatchTokens = None,
-    recipe: flags.RecipeName = None,
+    recipe: flags.FinetuneRecipeName = None,
     settings: flags.Settings = None,
     seed: flags.Seed = None,
     threads: flags.Threads = None,
@@ -70,7 +70,9 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
     of_rows = {"dev": dev, "pooling": pooling, "primary": primary, "long_texts": long_texts}
     of_texts: dict[str, Any] = {"evaluation": evaluation, "probe": probes}
     of_texts["corpus_folder"] = corpus_folder
-    require_none(of_rows if kind == _MASKED_LM else of_texts, f"the task {kind}")
+    names = (text_pair_column, label_column, tokens_column, tags_column)
+    unfit = {**of_rows, **given_columns(*names)} if kind == _MASKED_LM else of_texts
+    require_none(unfit, f"the task {kind}")
     flagged: dict[str, Any] = {
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -86,9 +88,7 @@ def finetune(  # noqa: PLR0913 - a verb's flags are its parameters
         flagged |= {name: value for name, value in of_rows.items() if name != "dev"}
         flagged["task"] = None if task is None else kind
         asked = partial(asked_recipe, recipe=recipe, flagged=flagged, words=settings)
-        columns = columns_named(
-            text_column, text_pair_column, label_column, tokens_column, tags_column
-        )
+        columns = columns_named(text_column, *names)
         rows = {"train": _one(train), "dev": dev, "columns": columns}
         report = _train_on_rows(asked, model, rows, out, allow_pickle=allow_pickle, **how)
     if not is_main_process():
@@ -126,6 +126,7 @@ def _train_on_texts(
     **how: Any,
 ) -> Report:
     """Train a model to guess hidden tokens of texts."""
+    from potstill.workflows.corpus_recipe import require_meant
     from potstill.workflows.masked_lm import (
         MaskedLMInputs,
         MaskedLMRecipe,
@@ -134,7 +135,7 @@ def _train_on_texts(
     )
 
     inputs = MaskedLMInputs(model=model, corpus=sources, allow_pickle=allow_pickle)
-    recipe = asked(MaskedLMRecipe(), named=named_recipe)
+    recipe = asked(MaskedLMRecipe(), named=named_recipe, check=require_meant)
     return train_masked_lm(inputs, recipe, out=out, **how)
 
 

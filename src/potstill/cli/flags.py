@@ -36,7 +36,11 @@ TrainFiles = Annotated[
 ]
 Teachers = Annotated[
     list[str] | None,
-    typer.Option("--teacher", help="Tuned teacher; give several and they are averaged."),
+    typer.Option(
+        "--teacher",
+        help="Tuned teacher; give several and they are averaged. With --corpus: one model with a "
+        "masked-LM head.",
+    ),
 ]
 LabelledRows = Annotated[str | None, typer.Option(help="Labelled rows.")]
 AugmentWith = Annotated[
@@ -54,14 +58,17 @@ Corpus = Annotated[
 ]
 Evaluation = Annotated[
     list[str] | None,
-    typer.Option(help="Documents that hold texts of this file are left out; may be repeated."),
+    typer.Option(
+        help="Of a corpus (masked-lm) only: documents that hold texts of this file are left out; "
+        "may be repeated."
+    ),
 ]
 Probes = Annotated[
     list[str] | None,
     typer.Option(
         "--probe",
-        help="Labelled rows, on which a linear map of the model is judged on the way; may be "
-        "repeated.",
+        help="Of a corpus (masked-lm) only: labelled rows, on which a linear map of the model is "
+        "judged on the way; may be repeated.",
     ),
 ]
 TensorBoard = Annotated[
@@ -75,20 +82,48 @@ SignalsFolder = Annotated[
     ),
 ]
 CorpusFolder = Annotated[
-    Path | None, typer.Option(help="Where the corpus of ids is kept; default: beside --out.")
+    Path | None,
+    typer.Option(help="Of masked-lm only: where the corpus of ids is kept; default: beside --out."),
 ]
 Dev = Annotated[
     str | None, typer.Option("--dev", help="Rows to choose by; default: carved from --train.")
 ]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens at which a text is cut.", min=3)]
+TrainedLength = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length", help="Tokens at which a text is cut; of a corpus at least 16.", min=3
+    ),
+]
 Epochs = Annotated[float | None, typer.Option(help="Passes over the training rows.")]
 LearningRate = Annotated[float | None, typer.Option(help="At its peak.")]
 BatchTokens = Annotated[int | None, typer.Option(help="Most tokens computed at once.", min=1)]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any field of the recipe: name=value.")
 ]
-RecipeName = Annotated[
-    str | None, typer.Option("--recipe", help="Name of a recipe, or a TOML file of settings.")
+FinetuneRecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="standard, bert, imbalanced, small, large (of masked-lm: standard, distilbert), or a "
+        "TOML file of settings.",
+    ),
+]
+DistillRecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="standard, aligned, relations, teacher-only (with --corpus: distilbert, relations, "
+        "potstill), or a TOML file of settings.",
+    ),
+]
+ForecastRecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="With --teacher: distilbert, relations, potstill; with --model: standard, distilbert; "
+        "or a TOML file of settings.",
+    ),
 ]
 Primary = Annotated[
     str | None,
@@ -121,7 +156,8 @@ Student = Annotated[
 ]
 Layers = Annotated[int | None, typer.Option(help="Layers of the student; default: half.", min=1)]
 Choose = Annotated[
-    str | None, typer.Option(help="Which layers: even, distilbert, bottom, top, search.")
+    str | None,
+    typer.Option(help="Which layers: even, distilbert, bottom, top, and without --corpus search."),
 ]
 Keep = Annotated[str | None, typer.Option(help="Teacher layers by number, from 0: 0,2,4.")]
 Pretrained = Annotated[

@@ -36,14 +36,19 @@ def forecast(  # noqa: PLR0913 - a verb's flags are its parameters
         typer.Option(help="Model that is trained: the run is finetune --task masked-lm."),
     ] = None,
     layers: flags.Layers = None,
+    choose: flags.Choose = None,
+    keep: flags.Keep = None,
+    architecture: flags.Architecture = None,
+    temperature: flags.Temperature = None,
     evaluation: flags.Evaluation = None,
     probes: flags.Probes = None,
     corpus_folder: flags.CorpusFolder = None,
     epochs: flags.Epochs = None,
-    max_length: flags.MaxLength = None,
+    learning_rate: flags.LearningRate = None,
+    max_length: flags.TrainedLength = None,
     batch_tokens: flags.BatchTokens = None,
     text_column: flags.TextColumn = "text",
-    recipe: flags.RecipeName = None,
+    recipe: flags.ForecastRecipeName = None,
     settings: flags.Settings = None,
     seconds: Annotated[float, typer.Option(help="Of steps to be measured.")] = 30.0,
     price_per_hour: Annotated[
@@ -55,7 +60,10 @@ def forecast(  # noqa: PLR0913 - a verb's flags are its parameters
     allow_pickle: flags.AllowPickle = False,
     json: flags.Json = False,
 ) -> None:
-    """Measure a few steps of a run and say what all of it will take."""
+    """Measure a few steps of a run and say what all of it will take.
+
+    Flags are those of the run; what has no flag here is --set name=value.
+    """
     from potstill.workflows.requirements import require_torch
 
     require_torch("a forecast")
@@ -67,25 +75,21 @@ def forecast(  # noqa: PLR0913 - a verb's flags are its parameters
 
     options = ForecastOptions(seconds=seconds, price_per_hour=price_per_hour)
     flagged: dict[str, Any] = {"epochs": epochs, "max_length": max_length, "seed": seed}
-    flagged["batch_tokens"] = batch_tokens
-    sources = corpus_sources(
-        corpus,
-        text_column=text_column,
-        evaluation=evaluation,
-        probe=probes,
-        corpus_folder=corpus_folder,
-    )
+    flagged |= {"batch_tokens": batch_tokens, "learning_rate": learning_rate}
+    student: dict[str, Any] = {"layers": layers, "choose": choose, "keep": keep}
+    student |= {"architecture": architecture, "temperature": temperature}
+    texts: dict[str, Any] = {"evaluation": evaluation, "probe": probes}
+    texts |= {"corpus_folder": corpus_folder, "text_column": text_column}
+    sources = corpus_sources(corpus, **texts)
     asked = partial(asked_recipe, recipe=recipe, words=settings)
     _require_one_run(teacher, model)
     if teacher is not None:
-        inputs, chosen = _of_teacher(
-            teacher, sources, partial(asked, flagged={**flagged, "layers": layers}), allow_pickle
-        )
+        asked = partial(asked, flagged={**flagged, **student})
+        inputs, chosen = _of_teacher(teacher, sources, asked, allow_pickle)
     else:
-        require_none({"layers": layers}, "the task masked-lm")
-        inputs, chosen = _of_model(
-            str(model), sources, partial(asked, flagged=flagged), allow_pickle
-        )
+        require_none(student, "the task masked-lm")
+        asked = partial(asked, flagged=flagged)
+        inputs, chosen = _of_model(str(model), sources, asked, allow_pickle)
     how: dict[str, Any] = {"device": device, "threads": threads, "listeners": listeners(None)}
     found = measure(inputs, chosen, options, out=out, **how)
     if not is_main_process():
@@ -112,10 +116,11 @@ def _of_teacher(
     asked: Callable[..., Any],
     allow_pickle: bool,  # noqa: FBT001 - handed on
 ) -> tuple[Any, Any]:
+    from potstill.workflows.corpus_recipe import require_meant
     from potstill.workflows.general_recipe import GeneralRecipe, named_recipe
 
     inputs = general_inputs([teacher], sources, allow_pickle=allow_pickle)
-    return inputs, asked(GeneralRecipe(), named=named_recipe)
+    return inputs, asked(GeneralRecipe(), named=named_recipe, check=require_meant)
 
 
 def _of_model(
@@ -124,10 +129,11 @@ def _of_model(
     asked: Callable[..., Any],
     allow_pickle: bool,  # noqa: FBT001 - handed on
 ) -> tuple[Any, Any]:
+    from potstill.workflows.corpus_recipe import require_meant
     from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, named_recipe
 
     inputs = MaskedLMInputs(model=model, corpus=sources, allow_pickle=allow_pickle)
-    return inputs, asked(MaskedLMRecipe(), named=named_recipe)
+    return inputs, asked(MaskedLMRecipe(), named=named_recipe, check=require_meant)
 
 
 def print_forecast(found: Forecast) -> None:

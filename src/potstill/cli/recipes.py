@@ -15,6 +15,7 @@ from potstill.recipe import (
 )
 
 Named = Callable[[str], Mapping[str, Any]]
+Check = Callable[[list[str]], None]
 
 
 def asked_recipe(
@@ -24,6 +25,7 @@ def asked_recipe(
     words: list[str] | None,
     *,
     named: Named,
+    check: Check | None = None,
 ) -> Recipe:
     """Return the recipe that a command line asks for.
 
@@ -33,6 +35,7 @@ def asked_recipe(
         flagged: flags of single fields; those that are None were not given.
         words: name=value of each --set.
         named: finds the settings of a recipe's name.
+        check: refuses names of settings, of flags and --set, that mean nothing here.
 
     Raises:
         RecipeError: an unknown name, a value out of range, or a setting asked for twice.
@@ -44,6 +47,8 @@ def asked_recipe(
         asked = with_settings(asked, found, where=recipe if is_file else "--recipe")
     given, extra = _given(flagged), settings_from_words(words or [])
     require_no_clash(given, extra)
+    if check is not None:
+        check([*given, *extra])
     asked = with_settings(asked, given, where="the flags")
     return with_settings(asked, extra)
 

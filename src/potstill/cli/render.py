@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from potstill.errors import StorageError
 
 if TYPE_CHECKING:
-    from potstill.report import Report
+    from potstill.report import Measured, Report
 
 _INFO_LINES = {
     "architecture": "architecture",
@@ -90,7 +90,7 @@ def print_info(facts: Mapping[str, Any]) -> None:
 def print_report(report: Report) -> None:
     """Print what a verb that writes a bundle found."""
     metrics = {
-        f"{name} ({report.details.get('metrics_on', 'test')})": f"{measured.value:.4f}"
+        f"{name} ({report.details.get('metrics_on', 'test')})": _measured(measured)
         for name, measured in report.metrics.items()
     }
     facts = {
@@ -103,6 +103,13 @@ def print_report(report: Report) -> None:
     }
     print_facts(facts)
     print_warnings(report.warnings)
+
+
+def _measured(found: Measured) -> str:
+    """Return a value, with its interval where one was taken."""
+    if found.low is None or found.high is None:
+        return f"{found.value:.4f}"
+    return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"
 
 
 def print_facts(facts: Mapping[str, Any], *, title: str | None = None) -> None:

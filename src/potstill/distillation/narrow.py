@@ -39,6 +39,12 @@ def narrow_config(config: EncoderConfig, width: int) -> EncoderConfig:
         RecipeError: the width is no multiple of a head's, or not below the present one.
     """
     size = config.hidden_size // config.heads
+    if config.heads == 1:
+        raise RecipeError(
+            f"width is {width}, and a model of one attention head cannot be made narrower",
+            allowed="a teacher of several heads",
+            cure="leave width out",
+        )
     if not 0 < width < config.hidden_size or width % size:
         raise RecipeError(
             f"width is {width}",

@@ -146,7 +146,9 @@ def require_terms(weights: Mapping[str, float]) -> None:
     """
     if not any(weights.values()):
         raise RecipeError(
-            "all losses have weight 0", cure="--set soft_targets=0.9 --set hard_labels=0.1"
+            "all losses have weight 0",
+            allowed=f"{', '.join(weights)}: at least one above 0",
+            cure=f"--set {next(iter(weights), SOFT)}=0.9",
         )
 
 

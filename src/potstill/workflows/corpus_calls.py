@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from potstill.errors import InputError
-from potstill.recipe import with_settings
 from potstill.report import Report
+from potstill.workflows.corpus_recipe import with_meant_settings
 from potstill.workflows.general_distill import GeneralInputs, distill_general
 from potstill.workflows.general_recipe import GeneralRecipe
 from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, train_masked_lm
@@ -21,7 +21,13 @@ def corpus_sources(
     folder: str | Path | None,
     columns: dict[str, Any],
 ) -> CorpusSources:
-    """Return where texts come from, and the rows (of evaluation, of probes) beside them."""
+    """Return where texts come from, and the rows (of evaluation, of probes) beside them.
+
+    Raises:
+        InputError: a column that no text has.
+    """
+    for name in columns.keys() - {"text"}:
+        raise InputError(f"{name}_column means nothing for a corpus", cure="leave it out")
     return CorpusSources(
         files=[files] if isinstance(files, str | Path) else list(files),
         folder=None if folder is None else Path(folder),
@@ -40,7 +46,7 @@ def finetune_on_corpus(
 ) -> Report:
     """Train a masked-LM model."""
     settings = {name: value for name, value in settings.items() if name != "task"}
-    recipe = with_settings(MaskedLMRecipe(), settings, where="potstill.finetune")
+    recipe = with_meant_settings(MaskedLMRecipe(), settings, where="potstill.finetune")
     inputs = MaskedLMInputs(model=model, corpus=sources, allow_pickle=how.pop("allow_pickle"))
     return train_masked_lm(inputs, recipe, out=out, **how)
 
@@ -59,7 +65,7 @@ def distill_on_corpus(
     """
     if not isinstance(teacher, str | Path):
         raise InputError("a corpus has one teacher", allowed="a folder or hub:NAME")
-    recipe = with_settings(GeneralRecipe(), settings, where="potstill.distill")
+    recipe = with_meant_settings(GeneralRecipe(), settings, where="potstill.distill")
     named = {name: how.pop(name) for name in ("allow_pickle", "signals_folder")}
     inputs = GeneralInputs(teacher=teacher, corpus=sources, **named)
     return distill_general(inputs, recipe, out=out, **how)

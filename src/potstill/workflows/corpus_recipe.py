@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from potstill.recipe import TrainingRecipe, require_range
+from potstill.errors import RecipeError
+from potstill.recipe import TrainingRecipe, require_range, with_settings
 
 Recipe = TypeVar("Recipe", bound="CorpusRecipe")
 
 _PEAK = 5e-4  # Sanh et al. 2019
+_INSTEAD = {  # what a training on a corpus has in the place of settings of other trainings
+    "rows_per_step": "set step_tokens, the tokens of a step",
+    "length_pools": "leave it out: micro-batches are of equal tokens",
+    "scores_per_epoch": "set scores, how often in the whole run",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +55,37 @@ class CorpusRecipe(TrainingRecipe):
             require_range(name, getattr(self, name), at_least=self.max_length)
         require_range("held_out_documents", self.held_out_documents, at_least=1)
         require_range("mask_smoothing", self.mask_smoothing, at_least=0.0, below=math.inf)
+
+
+def require_meant(asked: Collection[str]) -> None:
+    """Check that every setting that somebody asks for by its name means something on a corpus.
+
+    The recipe itself cannot tell: it has a value for each.
+
+    Raises:
+        RecipeError: naming the first that does not, or two that say the same.
+    """
+    for name, instead in _INSTEAD.items():
+        if name in asked:
+            raise RecipeError(f"{name} means nothing for a training on a corpus", cure=instead)
+    if {"epochs", "tokens"} <= set(asked):
+        raise RecipeError(
+            "epochs and tokens are both asked for: each is the length of the run",
+            allowed="one of the two",
+        )
+
+
+def with_meant_settings(recipe: Recipe, settings: Mapping[str, Any], *, where: str) -> Recipe:
+    """Return the recipe with some settings replaced, as `with_settings` does.
+
+    A whole recipe can be handed in, since a setting at its default is not one that is asked for.
+
+    Raises:
+        RecipeError: see `with_settings` and `require_meant`.
+    """
+    asked = with_settings(recipe, settings, where=where)
+    require_meant([name for name in settings if getattr(asked, name) != getattr(recipe, name)])
+    return asked
 
 
 def settled(recipe: Recipe, *, corpus_tokens: int) -> Recipe:

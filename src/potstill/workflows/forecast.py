@@ -6,14 +6,13 @@ build it, where the run will find it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from potstill.errors import RecipeError
-from potstill.files import require_free
+from potstill.files import require_free, workspace_beside
 from potstill.recipe import require_range
 from potstill.train.progress import Listener, counting
 from potstill.train.rehearsal import Rehearsal, rehearse
@@ -25,7 +24,8 @@ from potstill.workflows.passages import Ground
 from potstill.workflows.task_rows import joined_world, own_device
 
 _HOUR = 3_600.0
-_CHECKPOINTS = 2  # kept at once, beside the best weights, a third of one
+_CHECKPOINTS = 3  # two are kept, and the next is written before the older goes
+_WEIGHTS = 3  # two best ones, and those of the bundle; a third of a checkpoint each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Forecast:
     tokens: int
     tokens_per_second: float
     peak_bytes: int  # memory of this process, or of its card
-    disk_bytes: int  # of checkpoints at most, beside the corpus
+    disk_bytes: int  # of checkpoints and the bundle at most, beside the corpus
     corpus: str  # folder, which the run will use
     processes: int
     price: float | None
@@ -118,13 +118,13 @@ def forecast(  # noqa: PLR0913 - the parts of a run, each of its own kind
 
 def _forecast(training: Training, corpus: CorpusRun, options: ForecastOptions) -> Forecast:
     ground = corpus.ground
-    with tempfile.TemporaryDirectory(dir=ground.out.absolute().parent) as folder:
+    with workspace_beside(ground.out) as folder:
         found = rehearse(
             training.model,
             training.objective,
             corpus.recipe,
             score=training.score,
-            folder=Path(folder),
+            folder=folder,
             seconds=options.seconds,
             world=ground.world,
             tell=counting(ground.listeners, "seconds of steps measured"),
@@ -137,7 +137,7 @@ def _forecast(training: Training, corpus: CorpusRun, options: ForecastOptions) -
         tokens=found.total_tokens,
         tokens_per_second=found.tokens_per_second,
         peak_bytes=found.peak_bytes,
-        disk_bytes=round(found.save_bytes * (_CHECKPOINTS + 1 / 3)),
+        disk_bytes=round(found.save_bytes * (_CHECKPOINTS + _WEIGHTS / 3)),
         corpus=str(corpus.passages.corpus.folder),
         processes=ground.world.size,
         price=None if price is None else price * seconds / _HOUR,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,7 +79,7 @@ class GeneralDistillation:
     def __init__(self, inputs: GeneralInputs, recipe: GeneralRecipe, ground: Ground) -> None:
         require_terms({name: getattr(recipe, name) for name in TERMS})
         folder = open_model(inputs.teacher, allow_pickle=inputs.allow_pickle)
-        require_masked_lm(folder)
+        require_masked_lm(folder, str(inputs.teacher))
         self.signals_folder = _signals_folder(inputs, recipe)
         depth = folder.config.layers
         self.kept = kept_as_asked(
@@ -180,16 +181,22 @@ class GeneralDistillation:
 
     def _require_gain(self, before: float, after: float) -> None:
         if after >= before:
+            state = self.corpus.checkpoints.path
             raise RunError(
                 f"the student is no better than the cut it began from: its loss on held-out text "
                 f"was {before:.4f} and is {after:.4f}",
-                where=str(self.corpus.checkpoints.path),
-                cure="lower --learning-rate, or train on more tokens",
+                where=str(state),
+                cure=f"remove {state}, or name another --out, and lower --learning-rate, or train "
+                "on more tokens",
             )
 
 
-def require_masked_lm(folder: ModelFolder) -> None:
+def require_masked_lm(folder: ModelFolder, given: str) -> None:
     """Check that a teacher can guess hidden tokens.
+
+    Args:
+        folder: of the teacher.
+        given: the name by which it was asked for.
 
     Raises:
         InputError: it has no masked-LM head.
@@ -199,7 +206,7 @@ def require_masked_lm(folder: ModelFolder) -> None:
             "the teacher has no masked-LM head, so it has no guesses to be learned",
             where=str(folder.path),
             allowed="a model of ForMaskedLM",
-            cure=f"give it one: potstill finetune --task {TASK} --model {folder.path.name} "
+            cure=f"give it one: potstill finetune --task {TASK} --model {shlex.quote(given)} "
             "--train … --out …",
         )
 

@@ -13,7 +13,7 @@ from potstill.architectures.heads import HeadSpec
 from potstill.architectures.presets import PRESETS, preset
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
-from potstill.errors import RecipeError
+from potstill.errors import ModelError, RecipeError
 from potstill.files import require_free
 from potstill.models.loading import load_task_model, load_with_new_head
 from potstill.models.task_model import TaskModel
@@ -171,11 +171,14 @@ def scratch_config(word: str, like: EncoderConfig, *, vocabulary_size: int) -> E
         )
     size = int(width)
     heads = size // 64 if size >= 64 and size % 64 == 0 else like.heads
-    return replace(
-        like,
-        layers=int(layers),
-        hidden_size=size,
-        heads=heads,
-        feed_forward_size=4 * size,
-        vocabulary_size=vocabulary_size,
-    )
+    try:
+        return replace(
+            like,
+            layers=int(layers),
+            hidden_size=size,
+            heads=heads,
+            feed_forward_size=4 * size,
+            vocabulary_size=vocabulary_size,
+        )
+    except ModelError as error:  # it blames a config.json that nobody wrote
+        raise RecipeError(f"scratch is {word!r}: {error.what}", allowed=error.allowed) from error

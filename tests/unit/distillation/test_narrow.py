@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,12 @@ def test_a_map_that_was_there_goes_on_to_its_dimensions() -> None:
 def test_another_width_than_of_whole_heads_below_the_teachers_is_refused(width: int) -> None:
     with pytest.raises(RecipeError, match=r"^width is -?\d+; allowed: multiples of 8"):
         narrow_config(tiny_config(), width)
+
+
+def test_a_teacher_of_one_head_is_told_to_have_no_narrower_student() -> None:
+    single = replace(tiny_config(), heads=1)
+    with pytest.raises(RecipeError, match="a model of one attention head cannot be made narrower"):
+        narrow_config(single, 16)
 
 
 def masked_lm_model(family: str = "bert") -> TaskModel:
