@@ -47,7 +47,7 @@ class Operators(Protocol):
         """Return an array that stands in the graph."""
         ...
 
-    def rows(self, table: Node, numbers_RT: Node) -> Node:
+    def rows(self, table: Node, numbers_RT: Node, name: str) -> Node:
         """Return rows of a table, (R, T, D)."""
         ...
 
@@ -227,10 +227,12 @@ class GraphWriter:
         positions = ops.constant(positions, "embeddings.positions.weight")
         words = self._constant("embeddings.words.weight")
         hidden = ops.add(
-            ops.rows(words, self.inputs.ids_RT), ops.rows(positions, self.inputs.positions_RT)
+            ops.rows(words, self.inputs.ids_RT, "embeddings.words"),
+            ops.rows(positions, self.inputs.positions_RT, "embeddings.positions"),
         )
         if types is not None:
-            hidden = ops.add(hidden, ops.rows(self._constant(name), types))
+            rows = ops.rows(self._constant(name), types, "embeddings.token_types")
+            hidden = ops.add(hidden, rows)
         return self.norm(hidden, "embeddings.norm")
 
     def layer(self, hidden_RTD: Node, name: str, mask: Node, *, is_cut: bool) -> Node:
@@ -253,9 +255,9 @@ class GraphWriter:
         query = self._heads(self.dense(asking_RQD, f"{name}.query"), layout)
         key = self._heads(self.dense(hidden_RTD, f"{name}.key"), layout)
         value = self._heads(self.dense(hidden_RTD, f"{name}.value"), layout)
-        scores = ops.times(ops.product(query, key, is_turned=True), self.config.head_size**-0.5)
-        shares = ops.softmax(ops.add(scores, mask))
-        mixed = ops.joined(ops.product(shares, value))
+        scores = ops.product(query, key, is_turned=True, name=f"{name}.scores")
+        shares = ops.softmax(ops.add(ops.times(scores, self.config.head_size**-0.5), mask))
+        mixed = ops.joined(ops.product(shares, value, name=f"{name}.mixed"))
         if layout is not None:
             mixed = ops.taken_back(mixed, layout.slots_1T)
         return self.dense(mixed, f"{name}.output")
@@ -311,7 +313,8 @@ class GraphWriter:
             return self.dense(hidden_RTD, "head.output")
         features = ops.activated(self.dense(hidden_RTD, "head.transform"), self.config.activation)
         words = self._constant("embeddings.words.weight")
-        product = ops.product(self.norm(features, "head.norm"), words, is_turned=True)
+        features = self.norm(features, "head.norm")
+        product = ops.product(features, words, is_turned=True, name="head.decoder")
         return ops.add(product, self._constant("head.decoder.bias"))
 
     def _vectors(self, features_RFD: Node) -> Node:

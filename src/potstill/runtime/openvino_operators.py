@@ -49,9 +49,11 @@ class OpenVinoOperators:
         """Return an array that stands in the graph."""
         return ops.constant(array, name=name)
 
-    def rows(self, table: Node, numbers_RT: Node) -> Node:
+    def rows(self, table: Node, numbers_RT: Node, name: str) -> Node:
         """Return rows of a table."""
-        return ops.gather(table, numbers_RT, np.int32(0))
+        made = ops.gather(table, numbers_RT, np.int32(0))
+        made.set_friendly_name(name)  # by which quantization leaves it out
+        return made
 
     def add(self, left: Node, right: Node) -> Node:
         """Return the sum."""

@@ -44,18 +44,23 @@ def test_there_are_four_ways() -> None:
     assert [way for way in WAYS if is_calibrated(*way)] == [("openvino", "int8")]
 
 
-def test_the_parts_are_attention_and_feed_forward_of_each_layer_and_the_head(quantizers) -> None:
+def test_the_parts_are_attention_and_feed_forward_of_each_layer_head_and_tables(quantizers) -> None:
     found = {engine: each.parts() for engine, each in quantizers.items()}
     for parts in found.values():
         assert list(parts) == [
             *("layers.0.attention", "layers.0.feed_forward"),
             *("layers.1.attention", "layers.1.feed_forward"),
-            "head",
+            *("head", "embeddings"),
         ]
     assert found["openvino"]["layers.1.feed_forward"] == [
         "layers.1.feed_forward.up",
         "layers.1.feed_forward.down",
     ]
+    assert {"layers.0.attention.scores", "layers.0.attention.mixed"} < {
+        *found["openvino"]["layers.0.attention"]
+    }
+    tables = [f"embeddings.{name}" for name in ("words", "positions", "token_types")]
+    assert sorted(found["openvino"]["embeddings"]) == sorted(tables)
     assert found["openvino"]["head"] == ["pooler", "head.output"]
     # Nodes of ONNX carry their place behind the layer's name.
     assert [name.rpartition(".")[0] for name in found["onnx"]["head"]] == ["pooler", "head.output"]
@@ -72,6 +77,28 @@ def test_outputs_stay_near_and_get_nearer_with_parts_put_back(
         asked = Smaller(precision=precision, calls=calls, kept=kept)
         errors.append(output_error(quantizer, quantizer.quantized(asked), calls))
     assert 0.0 <= errors[1] < errors[0] < 0.2
+
+
+@pytest.mark.parametrize("precision", STORED["openvino"])
+def test_with_every_part_put_back_nothing_is_quantized(quantizers, calls, precision: str) -> None:
+    quantizer = quantizers["openvino"]
+    every = [layer for layers in quantizer.parts().values() for layer in layers]
+    small = quantizer.quantized(Smaller(precision=precision, calls=calls, kept=every))
+    assert not [node for node in small.get_ordered_ops() if node.get_type_name() == "FakeQuantize"]
+    assert output_error(quantizer, small, calls) < 1e-10
+
+
+def test_attention_put_back_takes_its_products_of_tokens_with_it(quantizers, calls) -> None:
+    quantizer = quantizers["openvino"]
+    kept = quantizer.parts()["layers.0.attention"]
+    small = quantizer.quantized(Smaller(precision="int8", calls=calls, kept=kept))
+    products = {node.get_friendly_name(): node for node in small.get_ordered_ops()}
+    for layer, is_exact in (("layers.0", True), ("layers.1", False)):
+        node, kinds = products[f"{layer}.attention.scores"], []
+        while not kinds or kinds[-1] != "MatMul":  # back to the product of the query
+            node = node.input_value(0).get_node()
+            kinds.append(node.get_type_name())
+        assert ("FakeQuantize" not in kinds) is is_exact, kinds
 
 
 @pytest.mark.parametrize("engine", STORED)
@@ -117,7 +144,9 @@ def largest_weights(graph) -> list[int]:
     """Return the largest size of each dense layer's weights, found behind scale and conversion."""
     found = []
     for node in graph.get_ordered_ops():
-        if node.get_type_name() == "MatMul" and node.get_friendly_name().startswith("layers."):
+        name = node.get_friendly_name()
+        is_of_tokens = name.endswith((".scores", ".mixed"))  # products without weights
+        if node.get_type_name() == "MatMul" and name.startswith("layers.") and not is_of_tokens:
             weight = node.input_value(1).get_node()
             while weight.get_type_name() != "Constant":
                 weight = weight.input_value(0).get_node()
