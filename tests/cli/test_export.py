@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import potstill
-from potstill.errors import RunError
+from potstill.errors import MissingExtraError, RunError
 from tests.command_line import said
 from tests.folders import write_tiny_model
 
@@ -93,7 +94,11 @@ def test_openvino_s_format_is_run_by_plain_openvino(tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     source = folder_of(tmp_path)
     report = potstill.export(source, tmp_path / "out", format="openvino")
-    assert list(report.details["files"]) == ["openvino/openvino_model.xml"]
+    written = tmp_path / "out" / "openvino"
+    assert report.details["files"] == {
+        f"openvino/openvino_model.{ending}": (written / f"openvino_model.{ending}").stat().st_size
+        for ending in ("xml", "bin")
+    }
     core = openvino.Core()
     compiled = core.compile_model(
         core.read_model(tmp_path / "out" / "openvino" / "openvino_model.xml"),
@@ -138,9 +143,54 @@ def test_the_command_tells_file_size_and_difference(
     assert told.answer["checked"]["onnx/model.onnx"]["same_decisions"] == 1.0
 
 
+def test_the_command_tells_openvino_s_numbers_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino")
+    told = said(
+        *(capsys, "export", folder_of(tmp_path), "--format", "openvino"),
+        *("--out", tmp_path / "out"),
+    )
+    assert told.status == 0, told.err
+    assert "openvino/openvino_model.bin\t" in told.out
+
+
+def test_a_folder_with_a_vocabulary_alone_gets_the_tokenizer_that_runners_read(
+    tmp_path: Path,
+) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    source = folder_of(tmp_path)
+    expected = potstill.load(source, threads=1).encode(TEXTS).batch
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (source / name).unlink(missing_ok=True)
+    (source / "potstill.json").unlink()
+    assert (source / "vocab.txt").is_file()
+    potstill.export(source, tmp_path / "out")
+    settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert settings["model_max_length"] == 40
+    found = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    for row, text in enumerate(TEXTS):
+        assert found.encode(text).ids == expected.text(row).tolist()
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "openvino"])
+def test_a_missing_library_is_told_before_any_work(
+    tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = folder_of(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("potstill.workflows.export._written", None)  # would fail otherwise
+    extra = "cpu" if package == "openvino" else "onnx"
+    with pytest.raises(MissingExtraError, match=rf"pip install 'potstill\[{extra}\]'"):
+        potstill.export(source, tmp_path / "out", format="openvino")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--format", "hf", "--quantized"], "--quantized: format is 'hf'"),
+        (["--format", "openvino", "--quantized"], "--quantized: format is 'openvino'"),
+        (["--format", "hf", "--check", "ROWS"], "--check: in this format the weights are copied"),
         (["--format", "tflite"], "format"),
         (["--check", "ROWS"], "no text in a column 'text'"),
         (["--check", "nowhere.jsonl"], "nowhere.jsonl"),

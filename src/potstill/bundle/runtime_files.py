@@ -9,6 +9,7 @@ reads it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from potstill.bundle.manifest import Manifest, is_runtime_file
@@ -20,6 +21,9 @@ INT8 = "int8"  # weights and activations: products of whole numbers
 
 # What `quantize` writes, by engine; what else lies there was exported for other programs.
 STORED: Mapping[str, tuple[str, ...]] = {OPENVINO: (INT8, "int8-weights", "int4"), ONNX: (INT8,)}
+QUALITY_OF_COPY = ("quantized", "quantized_gate")  # what `quantize` measures on test rows
+_OF_GRAPHS = ("tried", "processor")  # in a manifest's engine
+_LINEAGE_OF_GRAPHS = ("quantized_from", "quantization")
 _ENDINGS: Mapping[str, tuple[str, ...]] = {OPENVINO: (".xml", ".bin"), ONNX: (".onnx",)}
 
 
@@ -37,6 +41,31 @@ def stored_precisions(path: Path, engine: str) -> list[str]:
     """Return the precisions whose graphs lie in a folder."""
     names = (name for name in STORED[engine] if (path / graph_files(engine, name)[0]).is_file())
     return sorted(names)
+
+
+def without_graphs(manifest: Manifest) -> Manifest:
+    """Return what a manifest says of a bundle's weights, for a copy that its graphs do not follow.
+
+    A choice of theirs, what they were made of and how good they were would be said of the weights.
+    """
+    engine, lineage = dict(manifest.engine), dict(manifest.lineage)
+    if engine.get("precision") in STORED.get(str(engine.get("name")), ()):
+        engine = {}
+    for name in _OF_GRAPHS:  # of a graph beside the weights that tune passed over
+        engine.pop(name, None)
+    measured = dict(manifest.measurements)
+    if lineage.get("quantization") in [name for names in STORED.values() for name in names]:
+        lineage = {name: lineage[name] for name in lineage if name not in _LINEAGE_OF_GRAPHS}
+        measured = {name: measured[name] for name in measured if name not in QUALITY_OF_COPY}
+    return replace(manifest, engine=engine, lineage=lineage, measurements=measured)
+
+
+def graph_bytes(path: Path, engine: str, precision: str) -> int | None:
+    """Return the bytes of a stored graph with the layer that it leaves out; None: there is none."""
+    if engine not in STORED or precision not in stored_precisions(path, engine):
+        return None
+    names = [*graph_files(engine, precision), last_layer_file(engine)]
+    return sum((path / name).stat().st_size for name in names if (path / name).is_file())
 
 
 def runtime_files(path: Path) -> list[str]:

@@ -18,6 +18,7 @@ from potstill.bundle.card import model_card
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.json_files import write_json
 from potstill.bundle.manifest import Manifest, fingerprint, write_manifest
+from potstill.bundle.runtime_files import without_graphs
 from potstill.bundle.safetensors_header import BFLOAT16, BFLOAT16_BITS
 from potstill.bundle.sentence_transformers import (
     DENSE_FOLDER,
@@ -108,6 +109,7 @@ def content_of(folder: ModelFolder, tokenizer: Tokenizer) -> BundleContent:
     if folder.vector_map is not None:
         stored = {theirs: ours for ours, theirs in VECTOR_MAP.items()}
         tensors |= _as_stored(folder.vector_map, stored)
+    told = folder.manifest or Manifest(task=folder.task, lineage={"from": _origin(folder)})
     return BundleContent(
         config=folder.plan.config,
         # A bare encoder may keep its pooler, which no embedding needs.
@@ -115,7 +117,7 @@ def content_of(folder: ModelFolder, tokenizer: Tokenizer) -> BundleContent:
         tensors=tensors,
         tokenizer=tokenizer,
         vectors=folder.vectors,
-        manifest=folder.manifest or Manifest(task=folder.task, lineage={"from": _origin(folder)}),
+        manifest=without_graphs(told),
         hf_extras=folder.hf_config,
     )
 

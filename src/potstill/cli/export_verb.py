@@ -60,6 +60,11 @@ def _print(report: Report, *, as_json: bool) -> None:
             ]
             for name, found in checked.items()
         ]
+        rows += [
+            [name, f"{size:,}", "-", "-", "-"]
+            for name, size in report.details["files"].items()
+            if name not in checked  # OpenVINO's numbers, a file of their own
+        ]
         header = ["file", "bytes", "largest difference", "same decisions", "least cosine"]
         print_table(header, rows)
     print_report(report)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from potstill.bundle.manifest import (
     write_manifest,
 )
 from potstill.bundle.opening import open_model
+from potstill.bundle.runtime_files import without_graphs
 from potstill.bundle.write import content_of, write_bundle
 from potstill.compress import onnx_export
 from potstill.data.plain_texts import plain_texts
-from potstill.errors import RunError
+from potstill.errors import RecipeError, RunError
 from potstill.files import folder_whole_or_absent, require_free
 from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_choice
@@ -36,6 +37,7 @@ from potstill.report import Report
 from potstill.runtime.engines import build_engine
 from potstill.runtime.onnx_engine import onnxruntime
 from potstill.runtime.onnx_operators import onnx_library
+from potstill.runtime.openvino_library import openvino, save_graph
 from potstill.text.ragged import RaggedBatch
 
 FORMATS = ("onnx", "openvino", "hf")
@@ -58,12 +60,26 @@ class ExportOptions:
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what is no format.
+        """Refuse what is no format, and what would change nothing of this one.
 
         Raises:
-            RecipeError: with the formats that there are.
+            RecipeError: with what is allowed.
         """
         require_choice("format", self.format, FORMATS)
+        if self.quantized and self.format != "onnx":
+            raise RecipeError(
+                f"format is {self.format!r}, which has no second file with int8 weights",
+                where="--quantized",
+                allowed="with --format onnx",
+                cure="leave it out; potstill quantize makes bundles with smaller numbers",
+            )
+        if self.check is not None and self.format == "hf":
+            raise RecipeError(
+                "in this format the weights are copied as they are: there is nothing to check",
+                where="--check",
+                allowed="with --format onnx, openvino",
+                cure="leave it out",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +117,12 @@ def export(model: str | Path, out: Path, options: ExportOptions) -> Report:
     if options.format == "hf":
         write_bundle(out, content_of(folder, folder.tokenizer()))
     else:
-        onnx_library()
+        _require_libraries(options.format)
         with folder_whole_or_absent(out) as staging:
             checked = _written(folder, staging, options)
             _copy_plain_files(folder, staging)
-            source = folder.manifest or Manifest(task=folder.task)
-            write_manifest(staging, source)
+            source = without_graphs(folder.manifest or Manifest(task=folder.task))
+            write_manifest(staging, replace(source, engine={}))  # other programs run these files
     return Report(
         bundle=out,
         fingerprint=fingerprint(out),
@@ -114,10 +130,29 @@ def export(model: str | Path, out: Path, options: ExportOptions) -> Report:
         seconds=time.perf_counter() - began,
         details={
             "format": options.format,
-            "files": {name: (out / name).stat().st_size for name in checked},
+            "files": _sizes(out, checked),
             "checked": {name: each.to_json() for name, each in checked.items()},
         },
     )
+
+
+def _require_libraries(form: str) -> None:
+    """Check that what writes and checks the files is installed, before any work.
+
+    Raises:
+        MissingExtraError: the message holds the install line.
+    """
+    onnx_library()
+    onnxruntime()  # which says in fp32 what the source says
+    if form == "openvino":
+        openvino("export --format openvino")
+
+
+def _sizes(out: Path, checked: Iterable[str]) -> dict[str, int]:
+    """Return the bytes of each file that was checked, and of the numbers beside OpenVINO's."""
+    files = [out / name for name in checked]
+    files += [file.with_suffix(".bin") for file in files if file.suffix == ".xml"]
+    return {file.relative_to(out).as_posix(): file.stat().st_size for file in files}
 
 
 def _written(folder: ModelFolder, staging: Path, options: ExportOptions) -> dict[str, Checked]:
@@ -172,8 +207,6 @@ def _outputs(file: Path, texts: RaggedBatch) -> Arrays:
 
 
 def _ir_outputs(file: Path, texts: RaggedBatch) -> Arrays:
-    from potstill.runtime.openvino_library import openvino
-
     library = openvino("export --format openvino")
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = library.Core().compile_model(library.Core().read_model(file), "CPU", settings)
@@ -239,17 +272,15 @@ def _required(name: str, checked: Checked) -> Checked:
 
 
 def _write_ir(source: Path, target: Path) -> None:
-    from potstill.runtime.openvino_library import openvino, save_graph
-
     library = openvino("export --format openvino")
     graph = library.Core().read_model(source)
     save_graph(graph, target)
 
 
 def _copy_plain_files(folder: ModelFolder, staging: Path) -> None:
-    """Copy config and tokenizer; weights stand in the exported file."""
+    """Copy config and tokenizer, in today's form; weights stand in the exported file."""
     copy_identity_files(folder.path, staging, with_weights=False)
+    folder.tokenizer().save(staging)  # a vocabulary alone is read by none of these runners
     settings = staging / "tokenizer_config.json"  # where others look for the longest text
-    if settings.is_file():
-        told = read_json_object(settings) | {"model_max_length": folder.max_length}
-        write_json(settings, told)
+    told = read_json_object(settings) | {"model_max_length": folder.max_length}
+    write_json(settings, told)
