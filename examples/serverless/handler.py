@@ -1,11 +1,12 @@
 """A serverless function around an exported classifier: no potstill, no torch, no network.
 
-    potstill export MODEL --out model --quantized
+    potstill export MODEL --out model --quantized && rm model/onnx/model.onnx
     pip install --no-deps --target package -r requirements.txt
     cp -r handler.py model package/        # and zip it, or copy it into an image
 
-The event is {"texts": ["…", …]}, or an HTTP event whose body is that object. MODEL names another
-folder than ./model. What is loaded stays for the next call of the same process.
+The event is {"texts": ["…", …]}, or an HTTP event whose body is that object, as text or parsed. An
+HTTP event is answered with a status, any other with the answers alone, or with {"error": …}. MODEL
+names another folder than ./model. What is loaded stays for the next call of the same process.
 """
 
 from __future__ import annotations
@@ -29,32 +30,38 @@ class WrongEvent(Exception):
     """The caller's mistake, in one line."""
 
 
-def handler(event: dict[str, Any], context: object = None) -> dict[str, Any]:
+def handler(event: Any, context: object = None) -> dict[str, Any]:
     """Answer one event."""
     del context
     try:
         answers, status = {"answers": answer(texts_of(event))}, 200
     except WrongEvent as error:
         answers, status = {"error": str(error)}, 400
-    if "body" not in event:
+    if not _is_http(event):
         return answers
     headers = {"content-type": "application/json"}
     return {"statusCode": status, "headers": headers, "body": json.dumps(answers)}
 
 
-def texts_of(event: dict[str, Any]) -> list[str]:
+def texts_of(event: Any) -> list[str]:
     """Return the texts of an event."""
-    if "body" in event:
-        try:
-            event = json.loads(event["body"] or "null")
-        except ValueError as error:
-            raise WrongEvent(f"the body is no JSON: {error}") from error
+    if _is_http(event):
+        event = event["body"]
+        if isinstance(event, str | bytes):
+            try:
+                event = json.loads(event or "null")
+            except ValueError as error:
+                raise WrongEvent(f"the body is no JSON: {error}") from error
     texts = event.get("texts") if isinstance(event, dict) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise WrongEvent('texts is missing, or no list of strings; send {"texts": ["…"]}')
     if not 1 <= len(texts) <= MOST_TEXTS:
         raise WrongEvent(f"{len(texts)} texts; allowed: 1 to {MOST_TEXTS} a call")
     return texts
+
+
+def _is_http(event: Any) -> bool:
+    return isinstance(event, dict) and "body" in event
 
 
 def answer(texts: list[str]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -45,8 +46,9 @@ def test_answers_are_ours(function: ModuleType, tmp_path: Path) -> None:
         assert theirs["score"] == pytest.approx(scores[theirs["label"]], abs=0.02)
 
 
-def test_an_http_event_gets_an_http_answer(function: ModuleType) -> None:
-    told = function.handler({"body": json.dumps({"texts": ["a good film"]})})
+@pytest.mark.parametrize("form", [json.dumps, dict])
+def test_an_http_event_gets_an_http_answer(function: ModuleType, form: Callable) -> None:
+    told = function.handler({"body": form({"texts": ["a good film"]})})
     assert told["statusCode"] == 200
     assert len(json.loads(told["body"])["answers"]) == 1
 
@@ -55,16 +57,31 @@ def test_an_http_event_gets_an_http_answer(function: ModuleType) -> None:
     ("body", "message"),
     [
         ("{", "no JSON"),
+        (5, "texts is missing"),
+        (None, "texts is missing"),
+        (["a good film"], "texts is missing"),
+        ({"texts": 5}, "no list of strings"),
         ("null", "texts is missing"),
         ('{"texts": "one"}', "no list of strings"),
         ('{"texts": []}', "0 texts"),
         (json.dumps({"texts": ["a"] * 101}), "101 texts"),
     ],
 )
-def test_a_wrong_event_is_told_in_one_line(function: ModuleType, body: str, message: str) -> None:
+def test_a_wrong_event_is_told_in_one_line(
+    function: ModuleType, body: object, message: str
+) -> None:
     told = function.handler({"body": body})
     assert told["statusCode"] == 400
     assert message in json.loads(told["body"])["error"]
+
+
+@pytest.mark.parametrize("event", [None, 5, "texts", [], {}])
+def test_what_is_no_http_event_gets_an_error_without_a_status(
+    function: ModuleType, event: object
+) -> None:
+    told = function.handler(event)
+    assert list(told) == ["error"]
+    assert "texts is missing" in told["error"]
 
 
 @pytest.mark.slow
