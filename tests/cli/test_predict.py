@@ -33,6 +33,14 @@ def give_standard_input(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), errors="strict"))
 
 
+def test_a_terminal_is_told_who_answers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    told = said(capsys, "predict", model, "good", *PLAIN)
+    assert "potstill: answered by openvino in fp32\n" in told.err
+
+
 def test_a_file_holds_the_answers_of_the_library(
     capsys: pytest.CaptureFixture[str], model: Path, loaded: potstill.Model, tmp_path: Path
 ) -> None:
@@ -40,7 +48,8 @@ def test_a_file_holds_the_answers_of_the_library(
     output = tmp_path / "answers.jsonl"
     words = ["predict", model, "--input", rows, "--output", output, *PLAIN]
     answer = said(capsys, *words, "--json").answer
-    assert answer == {"output": str(output), "rows": 7, "truncated": 0}
+    how = {"engine": "openvino", "precision": "fp32"}
+    assert answer == {"output": str(output), "rows": 7, "truncated": 0, **how}
     texts = [json.loads(line)["text"] for line in rows.read_text(encoding="utf-8").splitlines()]
     items = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     for item, expected in zip(items, loaded.predict(texts), strict=True):

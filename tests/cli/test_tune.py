@@ -104,6 +104,16 @@ def test_wrong_input_is_told_in_one_line(
     assert engine_told(folder) == {}
 
 
+def test_without_any_engine_the_smallest_install_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("potstill.runtime.engines._is_installed", lambda name: False)
+    told = said(capsys, "tune", folder)
+    assert (told.status, told.out) == (2, "")
+    assert "pip install 'potstill[cpu]'" in told.complaint
+    assert engine_told(folder) == {}
+
+
 def test_a_name_on_the_hub_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     told = said(capsys, "tune", "hub:org/name")
     assert told.status == 2

@@ -21,7 +21,9 @@ Threads = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Engine = Annotated[str, typer.Option(help="auto, openvino or onnx (CPU), torch.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 on CUDA.")]
+Precision = Annotated[
+    str, typer.Option(help="auto, fp32, bf16, fp16 on CUDA, or what the bundle holds.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be absent or empty.")]
 Train = Annotated[
     str, typer.Option("--train", help="Training rows: .jsonl .csv .tsv .parquet .conll .json hub:")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from potstill.cli.render import print_json, print_table, print_warnings
+from potstill.cli.render import print_error, print_json, print_table, print_warnings
 
 if TYPE_CHECKING:
     from potstill.workflows.evaluate import EvaluatedModel
+    from potstill.workflows.predict import Answers
 
 
 def print_evaluation(found: EvaluatedModel) -> None:
@@ -41,15 +42,16 @@ def print_evaluation(found: EvaluatedModel) -> None:
     print_warnings([*found.warnings, *told.warnings])
 
 
-def print_answers(answers: Iterable[tuple[str, Mapping[str, Any]]], *, as_json: bool) -> None:
+def print_answers(answers: Answers, *, as_json: bool) -> None:
     """Print one line a row as it comes: JSON, or the answer, how sure it is, and the text."""
     if as_json:
-        for _, answer in answers:
+        for _, answer in answers.rows:
             print_json(answer)
         return
-    rows = ([*_in_words(answer), text] for text, answer in answers)
+    rows = ([*_in_words(answer), text] for text, answer in answers.rows)
     if sys.stdout.isatty():
         print_table(["answer", "score", "text"], list(rows))
+        print_error(f"answered by {answers.engine} in {answers.precision}")
         return
     for row in rows:
         print_table(["", "", ""], [row])

@@ -78,11 +78,14 @@ def _is_stored(choice: EngineChoice, folder: ModelFolder) -> bool:
 
 
 def chosen_engine(device: str, precision: str) -> str:
-    """Return the engine for a device; fp16 and cards are torch's."""
+    """Return the engine for a device; fp16 and cards are torch's.
+
+    Where none is installed it is the one whose install is told: OpenVINO, far smaller than torch.
+    """
     is_torchs = device not in ("auto", "cpu") or precision == "fp16"
     if is_torchs or (device == "auto" and _has_card()):
         return "torch"
-    return next((name for name in ENGINES if is_engine_installed(name)), "torch")
+    return next((name for name in ENGINES if is_engine_installed(name)), "openvino")
 
 
 def is_engine_installed(engine: str, *, is_stored: bool = False) -> bool:

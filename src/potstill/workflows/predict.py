@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -50,10 +50,19 @@ def piped_texts(stream: TextIO | None) -> list[str]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Each row, in words, with its answer, in order, some at a time; and who gives them."""
+
+    engine: str
+    precision: str
+    rows: Iterator[tuple[str, dict[str, Any]]]
+
+
 def answers(
     model: str | Path, texts: Sequence[str], source: str | None, options: PredictOptions
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Load the model and give each row, in words, with its answer, in order, some at a time.
+) -> Answers:
+    """Load the model and ask it.
 
     Args:
         model: a folder or hub name.
@@ -79,19 +88,21 @@ def answers(
         rows = reading.unlabelled(task.name, source, options.columns)
     else:
         rows = rows_of_inputs(task.name, list(texts))
-    return _in_parts(loaded, rows, top=options.top)
+    engine = loaded.engine
+    return Answers(engine.name, engine.precision, _in_parts(loaded, rows, top=options.top))
 
 
-def write_answers(found: Iterable[tuple[str, Mapping[str, Any]]], output: Path) -> dict[str, Any]:
-    """Write one JSON object a line, whole or not at all, and return what was written."""
+def write_answers(found: Answers, output: Path) -> dict[str, Any]:
+    """Write one JSON object a line, whole or not at all; return what was written, and by whom."""
     import orjson
 
     lines, truncated = [], 0
-    for _, answer in found:
+    for _, answer in found.rows:
         lines.append(orjson.dumps(answer) + b"\n")
         truncated += answer["truncated"]
     write_atomically(output, b"".join(lines))
-    return {"output": str(output), "rows": len(lines), "truncated": truncated}
+    written = {"output": str(output), "rows": len(lines), "truncated": truncated}
+    return {**written, "engine": found.engine, "precision": found.precision}
 
 
 def require_output(output: Path, source: str | None) -> None:

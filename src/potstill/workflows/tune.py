@@ -24,7 +24,7 @@ from potstill.bundle.runtime_files import (
     verified_file,
 )
 from potstill.data.plain_texts import plain_texts
-from potstill.errors import RecipeError
+from potstill.errors import MissingExtraError, RecipeError
 from potstill.hardware import cpu_has_bf16
 from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_choice
@@ -92,6 +92,7 @@ def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> d
     Raises:
         InputError: the model cannot be used, or lies where nothing is stored.
         DataError: no texts.
+        MissingExtraError: no engine is installed.
     """
     if str(model).startswith("hub:"):
         raise RecipeError(
@@ -103,6 +104,9 @@ def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> d
         verified_file(folder.path, name, folder.manifest)
     texts = _texts(folder, options)
     candidates = list(_candidates(folder, options))
+    if not candidates:
+        folder.require_weights()
+        raise MissingExtraError("openvino", extra="cpu", needed_for="tune")
     _measure(candidates, texts, OutputShapes(folder.config, folder.answering_head), tell)
     best = min(candidates, key=_cost(options.goal))
     manifest = folder.manifest or Manifest(task=folder.task)
