@@ -76,7 +76,9 @@ def judged(task: SuiteTask, suite: Path, work: Path, threads: int | None) -> dic
                 source,
                 folders[precision],
                 precision=precision,
-                calibration=SHARED_DATA / (task.train or task.unlabelled[0]),
+                calibration=SHARED_DATA / (task.train or task.unlabelled[0])
+                if precision == "int8"
+                else None,
                 text_column=task.text_column,
                 text_pair_column=task.text_pair_column,
                 label_column=task.label_column,

@@ -168,6 +168,16 @@ def test_the_gate_speaks_of_dev_rows_and_test_rows_are_read_at_the_end(
     assert facts["measurements"]["quantized"]["accuracy"] == report["metrics"]["accuracy"]["value"]
 
 
+def test_the_command_says_what_it_made(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = said(
+        *(capsys, "quantize", source, "--precision", "bf16", "--out", tmp_path / "out"),
+    )
+    assert told.pairs["engine"] == "any"
+    assert told.pairs["precision"] == "bf16"
+
+
 def test_a_copy_that_loses_too_much_is_not_written(
     source: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import potstill
+from potstill.bundle.folder import open_folder
 from potstill.errors import GateNotMet, ModelError, RecipeError
-from tests.command_line import said
+from tests.command_line import said, write_jsonl
 from tests.quantizing import TEXTS
 
 pytest.importorskip("nncf", reason="pip install 'potstill[quantize]'")
@@ -75,6 +76,111 @@ def test_with_its_source_kept_both_can_be_asked(place: Path, source: Path) -> No
     ).predict(TEXTS[:5])
     assert potstill.load(made, engine="torch", precision="fp32").engine.name == "torch"
     assert potstill.info(made)["fingerprint"] == potstill.info(source)["fingerprint"]
+    graph = [made / "openvino" / f"int8-weights.{ending}" for ending in ("xml", "bin")]
+    size = sum(file.stat().st_size for file in graph)
+    assert potstill.info(made)["size_bytes"] == report.details["size_bytes"] == size
+    folder = open_folder(made)
+    assert folder.size_bytes("openvino", "int8-weights") == size
+    assert folder.size_bytes("torch", "fp32") == (made / "model.safetensors").stat().st_size
+
+
+def test_a_copy_of_the_weights_alone_says_nothing_of_the_graph(
+    place: Path, source: Path, tmp_path: Path
+) -> None:
+    made = place / "kept"
+    potstill.quantize(source, made, precision="int4", keep_source=True)
+    potstill.export(made, tmp_path / "exported", format="hf")
+    potstill.load(made).save(tmp_path / "saved")
+    expected = potstill.load(source, precision="fp32", threads=1).predict(TEXTS[:5])
+    for copy in (tmp_path / "exported", tmp_path / "saved"):
+        assert potstill.load(copy, precision="fp32", threads=1).predict(TEXTS[:5]) == expected
+        assert len(potstill.load(copy, threads=1).predict(TEXTS[:5])) == 5
+        told = potstill.info(copy)
+        assert told["engine"] == {}
+        assert "quantization" not in told["lineage"]
+    pytest.importorskip("onnx", reason="pip install 'potstill[onnx]'")
+    potstill.export(made, tmp_path / "onnx")
+    told = json.loads((tmp_path / "onnx" / "potstill.json").read_text())
+    assert told["engine"] == {}
+    assert "quantized_from" not in told["lineage"]
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-weights", "int4"])
+def test_the_command_says_what_it_made(
+    source: Path,
+    rows: Path,
+    tmp_path: Path,
+    precision: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = ["--calibration", rows] if precision == "int8" else []
+    words = ["--precision", precision, "--out", tmp_path / "out", *texts, "--threads", "1"]
+    told = said(capsys, "quantize", source, *words).pairs
+    assert told["engine"] == "openvino"
+    assert told["precision"].startswith(precision)
+
+
+@pytest.fixture(scope="module")
+def agreed(place: Path, source: Path, rows: Path) -> tuple[Path, Path]:
+    """Return rows that the source's int4 copy answers rightly, and some that it does not."""
+    potstill.quantize(source, place / "int4", precision="int4")
+    answers = potstill.load(place / "int4", threads=1).predict(TEXTS)
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    told = list(zip(lines, answers, strict=True))
+    same = [line for line, answer in told if line["label"] == answer["label"]]
+    other = [line for line, answer in told if line["label"] != answer["label"]]
+    assert len(same) > 60
+    assert len(other) > 2
+    right, wrong = place / "right.jsonl", place / "wrong.jsonl"
+    return write_jsonl(right, *same), write_jsonl(wrong, *same[:40], *other)
+
+
+def test_a_bundle_that_misses_the_floor_on_test_rows_stays_marked_so(
+    source: Path, agreed: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev, test = agreed
+    out = tmp_path / "out"
+    words = ["--dev", dev, "--test", test, "--floor", "0.999", "--threads", "1"]
+    told = said(capsys, "quantize", source, "--precision", "int4", "--out", out, *words)
+    assert told.status == 3
+    (line,) = [line for line in told.err.splitlines() if "floor 99.9%" in line]
+    assert "test rows" in line
+    assert "a lower --floor" in line
+    assert "layers" not in line
+    marked = potstill.info(out)["measurements"]["quantized_gate"]
+    assert marked.startswith("the gate ")
+    assert "holds" not in marked
+    assert f"- quantized_gate: {marked}" in (out / "README.md").read_text()
+    assert marked in said(capsys, "info", out).pairs["measurements"]
+
+
+def test_a_gate_that_test_rows_cannot_tell_is_undecided(
+    source: Path, agreed: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev, _ = agreed
+    few, out = tmp_path / "few.jsonl", tmp_path / "out"
+    few.write_text(dev.read_text().partition("\n")[0] + "\n")
+    words = ["--dev", dev, "--test", few, "--floor", "0.5", "--threads", "1"]
+    told = said(capsys, "quantize", source, "--precision", "int4", "--out", out, *words)
+    assert told.status == 3
+    undecided = "the gate is undecided, floor 50.0%: no retention can be told on 1 test rows"
+    assert undecided in told.err
+    assert "holds" not in told.out
+    assert potstill.info(out)["measurements"]["quantized_gate"] == undecided
+
+
+def test_wrong_test_rows_are_told_before_any_work(
+    source: Path, agreed: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev, _ = agreed
+    (tmp_path / "wrong.jsonl").write_text('{"text": "good"}\n')
+    for precision in ("int4", "bf16"):
+        for test in ("nowhere.jsonl", tmp_path / "wrong.jsonl"):
+            words = ["--precision", precision, "--dev", dev, "--test", test, "--floor", "0.5"]
+            told = said(capsys, "quantize", source, "--out", tmp_path / "out", *words)
+            assert told.status == 2
+            assert told.err.count("\n") == 1  # not a step was told
+            assert Path(test).name in told.err
 
 
 @pytest.mark.parametrize("name", ["openvino/int8.xml", "openvino/int8.bin"])
@@ -173,6 +279,11 @@ def test_parts_are_put_back_and_a_floor_out_of_reach_is_refused(
         (["--precision", "int8"], "calibrated on texts, and there are none"),
         (["--precision", "int4", "--floor", "0.9"], "a floor is judged on dev rows"),
         (["--precision", "int4", "--floor", "97"], "floor is 97"),
+        (["--precision", "bf16", "--engine", "foo"], "--engine: a bundle in bf16 is read by every"),
+        (["--precision", "int4", "--calibration", "f"], "--calibration: int4 by the openvino eng"),
+        (["--precision", "bf16", "--calibration", "f"], "--calibration: bf16 is calibrated on no"),
+        (["--precision", "int4", "--for", "avx2"], "--for: int4 is right on every processor"),
+        (["--precision", "int4", "--accept", "point"], "--accept: there is no gate"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(

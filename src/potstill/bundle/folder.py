@@ -16,7 +16,7 @@ from potstill.architectures.heads import HeadSpec, head_from_hf, head_of_kind
 from potstill.architectures.reading import ReadingPlan, guess_head, plan_reading
 from potstill.bundle.json_files import read_json_object
 from potstill.bundle.manifest import Manifest, read_manifest, verify_files
-from potstill.bundle.runtime_files import runtime_files
+from potstill.bundle.runtime_files import graph_bytes, runtime_files
 from potstill.bundle.sentence_transformers import VectorRecipe, read_vector_recipe
 from potstill.bundle.weights import WeightFiles, find_weights, has_weights
 from potstill.errors import ModelError
@@ -86,9 +86,11 @@ class ModelFolder:
         """Tell whether there are weights, or only graphs for engines in their place."""
         return bool(self.weights.files)
 
-    @property
-    def size_bytes(self) -> int:
-        """Return what the model needs on disk to answer: its weights, or the graphs instead."""
+    def size_bytes(self, engine: str, precision: str) -> int:
+        """Return what an engine reads of it on disk: a stored graph, else the weights."""
+        graph = graph_bytes(self.path, engine, precision)
+        if graph is not None:
+            return graph
         if self.has_weights:
             return self.weights.size_bytes
         return sum((self.path / name).stat().st_size for name in runtime_files(self.path))

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from potstill.report import Report
 
 
+_CURE = (
+    "give more test rows, a lower --floor, or a --precision that keeps more (int8-weights, bf16); "
+    "the bundle stays, marked so in its README.md and in potstill info"
+)
+
+
 def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
     model: Annotated[str, typer.Argument(help="Model folder, or hub:NAME.")],
     out: flags.Out,
@@ -80,7 +86,7 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
     )
     report = run(model, Path(out), options, lambda line: print_progress(line, stays=True))
     _print(report, as_json=json)
-    require_gate(report, accept=accept)
+    require_gate(report, accept=accept, cure=_CURE)
 
 
 def _print(report: Report, *, as_json: bool) -> None:

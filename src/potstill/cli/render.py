@@ -23,7 +23,7 @@ _INFO_LINES = {
     "vocabulary_size": "vocabulary",
     "max_length": "longest text (tokens)",
     "parameters": "parameters",
-    "size_bytes": "weights on disk (bytes)",
+    "size_bytes": "on disk (bytes)",
     "dtypes": "number formats",
     "weight_files": "weight files",
     "runtime_files": "runtime files",

@@ -19,6 +19,7 @@ from potstill.metrics.gate import Gate
 from potstill.report import Report
 
 _RANKED_SHOWN = 5
+_MORE_TO_LEARN = "give more test rows, more unlabelled text or more layers; the bundle stays"
 
 
 def print_distillation(report: Report, *, as_json: bool) -> None:
@@ -88,14 +89,14 @@ def print_shrink(report: Report, *, as_json: bool) -> None:
     print_line(f"      potstill info {report.bundle}")
 
 
-def require_gate(report: Report, *, accept: str | None) -> None:
+def require_gate(report: Report, *, accept: str | None, cure: str = _MORE_TO_LEARN) -> None:
     """Check the floor, where one was asked for.
 
     Raises:
         GateNotMet: it fails, or it is undecided and the value alone was not accepted.
     """
     if report.gate is not None:
-        _require_met(_gate_of(report), str(report.bundle), accept)
+        _require_met(_gate_of(report), str(report.bundle), accept, cure)
 
 
 def require_gates(report: Report, *, accept: str | None) -> None:
@@ -117,19 +118,12 @@ def require_gates(report: Report, *, accept: str | None) -> None:
             "--accept point; the student stays",
         )
     if small["gate_on_test"] is not None:
-        _require_met(Gate(**small["gate_on_test"]), small["bundle"], accept)
+        _require_met(Gate(**small["gate_on_test"]), small["bundle"], accept, _MORE_TO_LEARN)
 
 
-def _require_met(gate: Gate, where: str, accept: str | None) -> None:
-    is_met = gate.outcome == "holds" or (
-        gate.outcome == "undecided" and accept == "point" and gate.value >= gate.floor
-    )
-    if not is_met:
-        raise GateNotMet(
-            gate.describe(),
-            where=where,
-            cure="give more test rows, more unlabelled text or more layers; the bundle stays",
-        )
+def _require_met(gate: Gate, where: str, accept: str | None, cure: str) -> None:
+    if not gate.is_met(accept):
+        raise GateNotMet(gate.describe(), where=where, cure=cure)
 
 
 def _print_quantized(small: Mapping[str, Any]) -> None:

@@ -17,11 +17,22 @@ class Gate:
 
     outcome: Outcome
     floor: float
-    value: float
-    low: float
-    high: float
+    value: float | None  # None, with its ends: no retention can be told on these rows
+    low: float | None
+    high: float | None
     rows: int
     rows_needed: int | None  # about; None where decided, or where the value itself is below
+    rows_of: str = ""  # dev or test
+
+    @property
+    def is_value_enough(self) -> bool:
+        """Tell whether the value alone, its interval left out, is at the floor or above."""
+        return self.value is not None and self.value >= self.floor
+
+    def is_met(self, accept: str | None) -> bool:
+        """Tell whether it lets pass; "point" accepts an undecided gate by its value."""
+        is_accepted = accept == "point" and self.is_value_enough
+        return self.outcome == "holds" or (self.outcome == "undecided" and is_accepted)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -29,9 +40,14 @@ class Gate:
 
     def describe(self) -> str:
         """Say it in one line."""
+        rows = f"{self.rows:,} {self.rows_of} rows".replace("  ", " ")
+        if self.value is None:
+            return (
+                f"the gate is undecided, floor {self.floor:.1%}: no retention can be told on {rows}"
+            )
         told = (
             f"floor {self.floor:.1%}: retention {self.value:.1%} "
-            f"({self.low:.1%} to {self.high:.1%}) on {self.rows:,} rows"
+            f"({self.low:.1%} to {self.high:.1%}) on {rows}"
         )
         if self.outcome != "undecided":
             return f"the gate {self.outcome}, {told}"
@@ -43,7 +59,21 @@ class Gate:
         return f"the gate is undecided, {told}; {needed}"
 
 
-def judge_gate(found: Interval, *, floor: float, rows: int) -> Gate:
+def undecided_gate(*, floor: float, rows: int, rows_of: str) -> Gate:
+    """Return the gate on rows of which no retention can be told."""
+    return Gate(
+        outcome="undecided",
+        floor=floor,
+        value=None,
+        low=None,
+        high=None,
+        rows=rows,
+        rows_needed=None,
+        rows_of=rows_of,
+    )
+
+
+def judge_gate(found: Interval, *, floor: float, rows: int, rows_of: str = "") -> Gate:
     """Judge a retention: it holds if the whole interval is at the floor or above.
 
     An interval narrows with the root of the rows, which tells how many would decide.
@@ -65,4 +95,5 @@ def judge_gate(found: Interval, *, floor: float, rows: int) -> Gate:
         high=found.high,
         rows=rows,
         rows_needed=needed,
+        rows_of=rows_of,
     )

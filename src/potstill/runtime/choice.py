@@ -69,6 +69,17 @@ def choice_of(folder: ModelFolder) -> EngineChoice | None:
     return choice if choice.is_for_here or not folder.has_weights else None
 
 
+def size_on_disk(folder: ModelFolder) -> int:
+    """Return the bytes that are read to answer as the bundle asks: of a graph, else the weights.
+
+    Raises:
+        ModelError: the manifest's words cannot be understood.
+    """
+    choice = choice_of(folder)
+    asked = ("", "") if choice is None else (choice.name, choice.precision)
+    return folder.size_bytes(*asked)
+
+
 def _read(told: Mapping[str, Any], where: str) -> EngineChoice:
     for name in ("name", "precision"):
         if name not in told:

@@ -68,9 +68,11 @@ def store_in_bf16(folder: ModelFolder, out: Path, by: JudgedBy, tell: Tell) -> R
         warnings=on_test.warnings,
         gate=last.to_json() if last else None,
         details={
+            "engine": "any",  # reads a plain folder
             "precision": BF16,
-            "size_bytes": small.size_bytes,
-            "source_bytes": folder.size_bytes,
+            "processor": None,
+            "size_bytes": small.weights.size_bytes,
+            "source_bytes": folder.weights.size_bytes,
             "kept": [],
             "tried": [{"kept": [], "gate": gate.to_json() if gate else None}],
         },
@@ -110,6 +112,6 @@ def _require_passed(gate: Gate | None, judge: CopyJudge) -> None:
             gate.describe(),
             where=BF16,
             cure="keep the source, or lower --floor; nothing was written"
-            if gate.value < gate.floor
+            if not gate.is_value_enough
             else "give more dev rows, or --accept point",
         )

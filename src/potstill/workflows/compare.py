@@ -190,7 +190,7 @@ def _row(
         architecture=folder.config.family,
         layers=folder.config.layers,
         parameters=count_parameters(folder.config, folder.head),
-        size_bytes=folder.size_bytes,
+        size_bytes=folder.size_bytes(measured.engine, measured.precision),
         fingerprint=fingerprint(folder.path),
         measured=measured,
         speedup=baseline.percentiles_ms["p50"] / measured.percentiles_ms["p50"],

@@ -36,7 +36,7 @@ class ComparedModel:
     architecture: str
     layers: int
     parameters: int
-    size_bytes: int  # of the weights on disk
+    size_bytes: int  # that the engine reads on disk: weights, or a graph
     fingerprint: str
     measured: Measurement
     speedup: float  # the baseline's median latency over this model's

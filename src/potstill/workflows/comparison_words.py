@@ -73,7 +73,7 @@ def lines(comparison: Comparison) -> list[Line]:
 
 
 def size_ratio(comparison: Comparison, model: ComparedModel) -> float:
-    """Return the model's weights on disk over the baseline's."""
+    """Return the model's bytes on disk over the baseline's."""
     return model.size_bytes / comparison.baseline.size_bytes
 
 
@@ -163,7 +163,7 @@ def _size_lines(comparison: Comparison) -> list[Line]:
     return [
         _line(comparison, "layers", lambda model: str(model.layers)),
         _line(comparison, "parameters", lambda model: f"{model.parameters:,}"),
-        _line(comparison, "weights on disk (MB)", lambda model: megabytes(model.size_bytes)),
+        _line(comparison, "on disk (MB)", lambda model: megabytes(model.size_bytes)),
         _line(comparison, "peak memory (MB)", memory),
         _line(comparison, "peak memory of the card (MB)", card),
         _line(comparison, "precision", lambda model: model.measured.precision),

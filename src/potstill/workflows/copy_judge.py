@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.bundle.folder import ModelFolder
+from potstill.bundle.runtime_files import QUALITY_OF_COPY
 from potstill.data.columns import Columns
 from potstill.errors import GateNotMet
-from potstill.metrics.gate import Gate, judge_gate
+from potstill.metrics.gate import Gate, judge_gate, undecided_gate
 from potstill.report import Measured
 from potstill.runtime.answering import lengths_of_folder, task_of_folder
 from potstill.runtime.engines import build_engine
@@ -46,9 +47,13 @@ class CopyJudge:
     """Holds copies against their source, which answers in fp32, and each row once."""
 
     def __init__(self, source: ModelFolder, by: JudgedBy, *, engine: str = "auto") -> None:
-        """Read the dev rows; see `read_proof` for what it raises."""
+        """Read dev and test rows, so that what is wrong with them is told before any work.
+
+        See `read_proof` for what it raises.
+        """
         self.source, self.by, self.engine = source, by, engine
         self._dev = None if by.dev is None else self._proof(by.dev)
+        self._test = None if by.test is None else self._proof(by.test)
         self._source_on_dev: Floats | None = None
 
     def on_dev(self, copy: ModelFolder) -> Gate | None:
@@ -69,20 +74,18 @@ class CopyJudge:
                 where="--floor",
                 cure="leave --floor out",
             )
-        return judge_gate(kept, floor=self.by.floor, rows=judged.test.rows)
+        return judge_gate(kept, floor=self.by.floor, rows=judged.test.rows, rows_of="dev")
 
     def passes(self, gate: Gate) -> bool:
         """Tell whether a verdict lets a copy pass."""
-        is_accepted = self.by.accept == "point" and gate.value >= gate.floor
-        return gate.outcome == "holds" or (gate.outcome == "undecided" and is_accepted)
+        return gate.is_met(self.by.accept)
 
     def on_test(self, copy: ModelFolder, tell: Tell) -> TestedCopy:
-        """Read the test rows, where there are any, and judge the copy that was chosen."""
-        if self.by.test is None:
+        """Ask the test rows, where there are any, once: of the copy that was chosen."""
+        if self._test is None:
             return TestedCopy(None, self.by.floor)
-        tell("test rows are read")
-        proof = self._proof(self.by.test)
-        judged = self._judged(copy, proof, self._outputs(self.source, proof))
+        tell("test rows are answered")
+        judged = self._judged(copy, self._test, self._outputs(self.source, self._test))
         return TestedCopy(judged, self.by.floor)
 
     def _proof(self, rows: object) -> Proof:
@@ -125,11 +128,13 @@ class TestedCopy:
         }
 
     @property
-    def measurements(self) -> dict[str, dict[str, float]]:
-        """Return what a manifest keeps of it."""
+    def measurements(self) -> dict[str, Any]:
+        """Return what a manifest keeps of it; a copy that misses the floor is marked so."""
         if self.judged is None:
             return {}
-        return {"quantized": {name: each.value for name, each in self.metrics.items()}}
+        values, gate = QUALITY_OF_COPY
+        found: dict[str, Any] = {values: {name: each.value for name, each in self.metrics.items()}}
+        return found if self.gate is None else {**found, gate: self.gate.describe()}
 
     @property
     def warnings(self) -> list[str]:
@@ -137,9 +142,16 @@ class TestedCopy:
         judged = [] if self.judged is None else list(self.judged.warnings)
         return [*judged, *([UNJUDGED] if self.floor is None else [])]
 
+    @property
+    def gate(self) -> Gate | None:
+        """Return the floor's gate on test rows; None where there is no floor or there are none."""
+        if self.judged is None or self.floor is None:
+            return None
+        kept, rows = self.judged.quality[_COPY].retention, self.judged.test.rows
+        if kept is None:
+            return undecided_gate(floor=self.floor, rows=rows, rows_of="test")
+        return judge_gate(kept, floor=self.floor, rows=rows, rows_of="test")
+
     def last_gate(self, on_dev: Gate | None) -> Gate | None:
-        """Return the floor's gate on test rows, else the one on dev rows."""
-        kept = None if self.judged is None else self.judged.quality[_COPY].retention
-        if self.judged is None or self.floor is None or kept is None:
-            return on_dev
-        return judge_gate(kept, floor=self.floor, rows=self.judged.test.rows)
+        """Return the floor's gate on test rows; where none were given, the one on dev rows."""
+        return on_dev if self.judged is None else self.gate

@@ -12,6 +12,7 @@ from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.bundle.runtime_files import runtime_files
 from potstill.errors import ModelError
+from potstill.runtime.choice import size_on_disk
 
 
 def describe(name_or_path: str | Path, *, allow_pickle: bool = False) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def describe(name_or_path: str | Path, *, allow_pickle: bool = False) -> dict[st
         "max_length": folder.max_length,
         "parameters": count_parameters(config, folder.head),
         "encoder_parameters": count_parameters(config),
-        "size_bytes": folder.size_bytes,
+        "size_bytes": size_on_disk(folder),
         "dtypes": sorted({entry.dtype for entry in folder.weights.entries.values()}),
         "task": folder.task,
         "labels": list(folder.head.labels),

@@ -15,7 +15,7 @@ def gate_of(comparison: Comparison, model: ComparedModel, floor: float | None) -
     if floor is None or kept is None:
         return None
     assert comparison.test is not None, "there are test rows"
-    return judge_gate(kept, floor=floor, rows=comparison.test.rows)
+    return judge_gate(kept, floor=floor, rows=comparison.test.rows, rows_of="test")
 
 
 def measurements(

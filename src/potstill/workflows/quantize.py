@@ -24,10 +24,16 @@ from potstill.bundle.manifest import (
 )
 from potstill.bundle.named_weights import fp32_weights
 from potstill.bundle.opening import open_model
-from potstill.bundle.runtime_files import INT8, OPENVINO, graph_files, last_layer_file
+from potstill.bundle.runtime_files import (
+    INT8,
+    OPENVINO,
+    graph_files,
+    last_layer_file,
+    without_graphs,
+)
 from potstill.bundle.weights import write_tensor_file
 from potstill.compress.calibration import calibration_calls
-from potstill.compress.quantizer import Smaller, output_error
+from potstill.compress.quantizer import TABLES, Smaller, output_error
 from potstill.compress.quantizers import (
     is_calibrated,
     quantizer_of,
@@ -42,6 +48,7 @@ from potstill.files import (
     workspace_beside,
     write_atomically,
 )
+from potstill.hardware import cpu_has_bf16
 from potstill.metrics.gate import Gate
 from potstill.recipe import require_choice
 from potstill.report import Report
@@ -85,6 +92,7 @@ class QuantizeOptions(JudgedBy):
                 where="--floor",
                 cure="give --dev, labelled rows that are neither train nor test",
             )
+        self._require_heeded()
         if self.precision == BF16 and self.keep_source:
             raise RecipeError(
                 "a bundle in bf16 is a plain folder of weights, in place of the source's",
@@ -104,6 +112,41 @@ class QuantizeOptions(JudgedBy):
                 "that nothing can be judged on it",
                 where="--for",
                 cure="quantize on such a processor, or leave --dev and --test out",
+            )
+
+    def _require_heeded(self) -> None:
+        """Refuse what would change nothing.
+
+        Raises:
+            RecipeError: with the setting's name.
+        """
+        if self.precision == BF16 and self.engine != OPENVINO:
+            raise RecipeError(
+                "a bundle in bf16 is read by every engine",
+                where="--engine",
+                cure="leave it out",
+            )
+        is_ranked = self.floor is not None and self.precision != BF16  # parts, on these texts
+        if self.calibration is not None and not self.is_calibrated and not is_ranked:
+            raise RecipeError(
+                f"{self.precision} by the {self.engine} engine is calibrated on no texts"
+                if self.precision != BF16
+                else "bf16 is calibrated on no texts",
+                where="--calibration",
+                cure="leave it out",
+            )
+        if self.processor != HERE and self.precision != INT8:
+            raise RecipeError(
+                f"{self.precision} is right on every processor",
+                where="--for",
+                allowed=f"with --precision {INT8}",
+                cure="leave it out",
+            )
+        if self.accept is not None and self.floor is None:
+            raise RecipeError(
+                "there is no gate whose verdict could be accepted",
+                where="--accept",
+                cure="give --floor, or leave it out",
             )
 
     @property
@@ -174,12 +217,12 @@ class _Run:
         self.folder, self.options, self.place, self.tell = folder, options, place, tell
         self.tried: list[Tried] = []
         require_quantizing_library(options.engine)  # told before anything is computed
+        self.judge = CopyJudge(folder, options, engine=options.engine)  # and so are wrong rows
         self.weights = fp32_weights(folder)
         self.quantizer = quantizer_of(
             options.engine, folder.config, folder.answering_head, self.weights
         )
         self.calls = self._any_calls() if options.is_calibrated else []
-        self.judge = CopyJudge(folder, options, engine=options.engine)
 
     def passed(self) -> Path:
         """Return the bundle of the first attempt that the gate lets through."""
@@ -187,7 +230,7 @@ class _Run:
         parts: list[str] = []
         ranked: Sequence[str] | None = None
         while gate is not None and not self.judge.passes(gate):
-            if gate.value >= gate.floor:
+            if gate.is_value_enough:
                 raise GateNotMet(
                     gate.describe(),
                     where=self.options.precision,
@@ -196,7 +239,7 @@ class _Run:
             ranked = self._ranked() if ranked is None else ranked
             if len(parts) == len(ranked):
                 raise GateNotMet(
-                    f"{gate.describe()}, with every part in full precision",
+                    f"{gate.describe()}, with every part in full precision{self._rest()}",
                     where=self.options.precision,
                     cure="lower --floor; nothing was written",
                 )
@@ -207,7 +250,7 @@ class _Run:
 
     def manifest(self, measured: Mapping[str, Any]) -> Manifest:
         """Return the bundle's manifest: its origin, what was tried, what was measured."""
-        source = self.folder.manifest or Manifest(task=self.folder.task)
+        source = without_graphs(self.folder.manifest or Manifest(task=self.folder.task))
         lineage = {
             **source.lineage,
             "quantized_from": fingerprint(self.folder.path),
@@ -237,16 +280,27 @@ class _Run:
         )
         return self.quantizer.quantized(asked)
 
+    def _rest(self) -> str:
+        """Say in what full precision is computed, where that is not fp32."""
+        is_bf16 = self.options.engine == OPENVINO and cpu_has_bf16()
+        return ", which is computed in bf16 here" if is_bf16 else ""
+
     def _ranked(self) -> list[str]:
-        """Return the parts, the one first that brings outputs nearest when it is put back."""
+        """Return the parts, the one first that brings outputs nearest when it is put back.
+
+        Tables are last, unmeasured: they are large, and seldom what is off.
+        """
         self.tell("measuring which parts are most sensitive")
         calls = self.calls or self._any_calls()
         left = {}
-        for part, layers in self.quantizer.parts().items():
+        parts = self.quantizer.parts()
+        for part, layers in parts.items():
+            if part == TABLES:
+                continue
             small = self._quantized(layers)
             left[part] = output_error(self.quantizer, small, calls)
             self.tell(f"{part} put back: outputs are off by {left[part]:.2e}")
-        return sorted(left, key=left.__getitem__)
+        return [*sorted(left, key=left.__getitem__), *([TABLES] if TABLES in parts else [])]
 
     def _any_calls(self) -> list[Inputs]:
         options, folder = self.options, self.folder
@@ -318,8 +372,8 @@ def _report(run: _Run, out: Path, identity: str, on_test: TestedCopy, seconds: f
             "engine": run.options.engine,
             "precision": run.options.precision,
             "processor": run.options.made_for,
-            "size_bytes": made.size_bytes,
-            "source_bytes": run.folder.size_bytes,
+            "size_bytes": made.size_bytes(run.options.engine, run.options.precision),
+            "source_bytes": run.folder.weights.size_bytes,
             "kept": list(run.tried[-1].kept),
             "tried": [each.to_json() for each in run.tried],
         },

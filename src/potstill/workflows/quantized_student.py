@@ -17,6 +17,8 @@ from typing import Any
 from potstill.bundle.card import model_card
 from potstill.bundle.folder import open_folder
 from potstill.bundle.manifest import write_manifest
+from potstill.bundle.runtime_files import OPENVINO
+from potstill.compress.quantizers import is_calibrated
 from potstill.data.rows import Rows
 from potstill.errors import GateNotMet, MissingExtraError
 from potstill.files import folder_whole_or_absent, write_atomically
@@ -191,12 +193,13 @@ def _options(inputs: ShrinkInputs, recipe: ShrinkRecipe, task: str, run: Run) ->
     assert asked is not None, "called where it is asked for"
     train, dev = _rows(inputs, recipe, task)
     is_judged = has_gate(inputs, task)
+    reads_texts = is_calibrated(OPENVINO, asked.precision) or is_judged  # to rank its parts by
     return QuantizeOptions(  # rows have our names of columns by now
         precision=asked.precision,
-        calibration=train,
+        calibration=train if reads_texts and asked.precision != BF16 else None,
         dev=dev if is_judged else None,
         floor=asked.least if is_judged else None,
-        accept=inputs.accept,
+        accept=inputs.accept if is_judged else None,
         primary=recipe.student.primary or None,
         threads=run.threads,
         seed=recipe.student.seed,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from potstill.metrics.bootstrap import Interval
 from potstill.metrics.classification import Accuracy
-from potstill.metrics.gate import judge_gate
+from potstill.metrics.gate import judge_gate, undecided_gate
 from potstill.metrics.retention import retention
 
 ENDS = st.tuples(*[st.floats(0.5, 1.2)] * 3).map(sorted)
@@ -39,6 +39,19 @@ def test_only_an_undecided_gate_above_its_floor_asks_for_rows(
     if gate.rows_needed is not None:
         assert gate.rows_needed >= rows
         assert f"{gate.rows_needed:,}" in gate.describe()
+
+
+def test_the_line_names_the_rows() -> None:
+    kept = Interval(0.99, 0.98, 1.0)
+    assert "on 400 dev rows" in judge_gate(kept, floor=0.97, rows=400, rows_of="dev").describe()
+    assert "on 400 rows" in judge_gate(kept, floor=0.97, rows=400).describe()
+
+
+@pytest.mark.parametrize("accept", [None, "point"])
+def test_a_gate_of_which_nothing_can_be_told_is_not_met(accept: str | None) -> None:
+    gate = undecided_gate(floor=0.97, rows=5, rows_of="test")
+    assert not gate.is_met(accept)
+    assert gate.describe().endswith("no retention can be told on 5 test rows")
 
 
 def test_about_as_many_rows_as_told_decide_it() -> None:

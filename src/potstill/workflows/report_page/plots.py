@@ -140,13 +140,13 @@ def _latency(comparison: Comparison) -> Plot:
 
 
 def _footprint(comparison: Comparison) -> Plot:
-    """Draw weights on disk and peak memory as bars."""
+    """Draw bytes on disk and peak memory as bars."""
     models = comparison.models
     sizes = [model.size_bytes for model in models]
     peaks = [model.measured.peak_memory_bytes for model in models]
     figure, upper, lower = _two_canvases(1.4 + 0.8 * len(models))
     for axes, values, title in (
-        (upper, sizes, "weights on disk (MB)"),
+        (upper, sizes, "on disk (MB)"),
         (lower, peaks, "peak memory above what the libraries take (MB)"),
     ):
         _bars(axes, comparison, [value / 1e6 for value in values], lambda v: megabytes(1e6 * v))
