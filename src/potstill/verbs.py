@@ -142,7 +142,7 @@ def export(model: str | Path, out: str | Path, **options: Any) -> Report:
 
 
 def tune(model: str | Path, **options: Any) -> dict[str, Any]:
-    """Measure engines, precisions and row sizes here, and store the choice in potstill.json.
+    """Measure engines, precisions, row sizes and threads here; store the choice in potstill.json.
 
     Args:
         model: a model folder.

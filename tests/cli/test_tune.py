@@ -49,6 +49,33 @@ def test_latency_is_another_goal(folder: Path) -> None:
     assert times == sorted(times)
 
 
+def test_half_the_threads_are_tried_and_taken_where_as_many_can_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("potstill.workflows.tune.chosen_threads", lambda: 2)
+    measured = potstill.tune(folder)["measured"]
+    assert {each["threads"] for each in measured} == {1, 2}
+    assert sum(each["threads"] == 1 for each in measured) <= 2
+    write_choice(folder, name="openvino", precision="fp32", threads=3, threads_of=6)
+    for usable, taken in ((6, 3), (4, 4), (8, 8)):
+        for module in ("choice", "openvino_engine"):
+            monkeypatch.setattr(f"potstill.runtime.{module}.chosen_threads", lambda n=usable: n)
+        assert potstill.load(folder).engine.threads == taken
+    assert potstill.load(folder, threads=1).engine.threads == 1
+    write_choice(folder, name="openvino", precision="fp32", threads=0, threads_of=6)
+    with pytest.raises(ModelError, match=r"engine\.threads is 0.*1 or more"):
+        potstill.load(folder)
+
+
+def test_threads_that_are_asked_for_are_the_only_ones(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = said(capsys, "tune", folder, "--threads", "1")
+    assert told.status == 0
+    assert "threads\t1\n" in told.out
+    assert engine_told(folder)["threads"] is None
+
+
 def write_choice(folder: Path, **engine: object) -> None:
     file = folder / "potstill.json"
     content = json.loads(file.read_text())

@@ -42,11 +42,14 @@ def _print(found: dict[str, Any]) -> None:
             each["engine"],
             each["precision"],
             f"{each['row_tokens']} / {each['request_tokens']}",
+            f"{each['threads']}",
             f"{each['tokens_per_second']:,.0f}",
             f"{each['p50_ms']:.2f}",
         ]
         for each in found["measured"]
     ]
-    print_table(["engine", "precision", "slots of a row / call", "tokens/s", "one text, ms"], rows)
-    chosen = found["chosen"]
-    print_facts({"goal": found["goal"], "chosen": f"{chosen['name']}, {chosen['precision']}"})
+    header = ["engine", "precision", "slots of a row / call", "threads", "tokens/s", "one text, ms"]
+    print_table(header, rows)
+    best, chosen = found["measured"][0], found["chosen"]
+    told = f"{chosen['name']}, {chosen['precision']}"
+    print_facts({"goal": found["goal"], "chosen": told, "threads": best["threads"]})

@@ -9,7 +9,7 @@ from typing import Any
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.runtime_files import INT8
 from potstill.errors import ModelError
-from potstill.hardware import cpu_flags
+from potstill.hardware import chosen_threads, cpu_flags
 from potstill.runtime.packed_rows import RowSize
 from potstill.runtime.processors import runs_here
 
@@ -19,7 +19,9 @@ _CURE = "copy the bundle again"
 _FIELDS: Mapping[str, tuple[type, ...]] = {
     **{"name": (str,), "precision": (str,), "row_tokens": (int,), "request_tokens": (int,)},
     "processor": (str, type(None)),
+    **dict.fromkeys(("threads", "threads_of"), (int, type(None))),
 }
+_COUNTS = ("row_tokens", "request_tokens", "threads", "threads_of")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class EngineChoice:
     request_tokens: int = _USUAL.request_tokens
     cpu_flags: tuple[str, ...] = ()  # on which speed depends
     processor: str | None = None  # for which the stored int8 graph was made; None: nobody said
+    threads: int | None = None  # fewer than all were faster; None: all that can run
+    threads_of: int | None = None  # that could run when this was measured
 
     @property
     def size(self) -> RowSize:
@@ -43,6 +47,11 @@ class EngineChoice:
         """Tell whether this processor has what the choice was made on, and answers rightly."""
         is_right = self.precision != INT8 or runs_here(self.processor)
         return is_right and cpu_flags().issuperset(self.cpu_flags)
+
+    @property
+    def threads_here(self) -> int | None:
+        """Return the threads to take; None where all are, or where others can run than then."""
+        return self.threads if chosen_threads() == self.threads_of else None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the manifest holds it."""
@@ -87,8 +96,8 @@ def _read(told: Mapping[str, Any], where: str) -> EngineChoice:
     for name, kinds in _FIELDS.items():
         if name in told and type(told[name]) not in kinds:
             raise ModelError(f"engine.{name} is {told[name]!r}", where=where, cure=_CURE)
-    for name in ("row_tokens", "request_tokens"):
-        if told.get(name, 1) < 1:
+    for name in _COUNTS:
+        if told.get(name) is not None and told[name] < 1:
             raise ModelError(
                 f"engine.{name} is {told[name]}", where=where, allowed="1 or more", cure=_CURE
             )

@@ -46,6 +46,8 @@ def build_engine(
         raise RecipeError(f"there is no engine {engine!r}", allowed=", ".join(["auto", *ENGINES]))
     if choice is not None and engine == choice.name and precision == "auto":
         precision = choice.precision
+    if choice is not None and engine == choice.name and threads is None:
+        threads = choice.threads_here
     built = ENGINES[engine](folder, device, precision, threads)
     if choice is not None and isinstance(built, PackedEngine) and engine == choice.name:
         built.size = choice.size

@@ -1,4 +1,4 @@
-"""`tune`: engines, precisions and row sizes measured on this machine, and the choice stored.
+"""`tune`: engines, precisions, row sizes and threads measured on this machine; the choice stored.
 
 All candidates answer the same texts, in rounds that take turns, so that a slow moment of the
 machine meets all of them. Nothing is measured when a model answers: it reads what stands here.
@@ -25,7 +25,7 @@ from potstill.bundle.runtime_files import (
 )
 from potstill.data.plain_texts import plain_texts
 from potstill.errors import MissingExtraError, RecipeError
-from potstill.hardware import cpu_has_bf16
+from potstill.hardware import chosen_threads, cpu_has_bf16
 from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_choice
 from potstill.runtime.choice import EngineChoice, flags_here
@@ -44,6 +44,7 @@ _SIZES = ((48, 384), (48, 640), (64, 1_024))  # slots of a row, tokens of a call
 _REPEATS = 8  # of our sentences
 _MOST_TEXTS = 1_024
 _ROUNDS, _ALONE = 3, 20
+_BEST = 2  # candidates that are measured with fewer threads too
 _KEPT = ("tried", "processor")  # of what `quantize` told
 
 
@@ -71,6 +72,7 @@ class Candidate:
 
     choice: EngineChoice
     engine: Engine
+    threads: int
     seconds: float = float("inf")  # of all texts at once, the best round
     p50_ms: float = float("inf")  # of one text alone, the best round's median
 
@@ -81,6 +83,7 @@ class Candidate:
             "precision": self.choice.precision,
             "row_tokens": self.choice.row_tokens,
             "request_tokens": self.choice.request_tokens,
+            "threads": self.threads,
             "tokens_per_second": round(tokens / self.seconds, 1),
             "p50_ms": round(self.p50_ms, 3),
         }
@@ -107,7 +110,14 @@ def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> d
     if not candidates:
         folder.require_weights()
         raise MissingExtraError("openvino", extra="cpu", needed_for="tune")
-    _measure(candidates, texts, OutputShapes(folder.config, folder.answering_head), tell)
+    shapes = OutputShapes(folder.config, folder.answering_head)
+    _measure(candidates, texts, shapes, tell)
+    if options.threads is None:
+        first = sorted(candidates, key=_cost(options.goal))[:_BEST]
+        halved = list(_with_half_the_threads(folder, first))
+        if halved:  # beside those that they are held against
+            _measure([*first, *halved], texts, shapes, tell)
+            candidates += halved
     best = min(candidates, key=_cost(options.goal))
     manifest = folder.manifest or Manifest(task=folder.task)
     told = {name: manifest.engine[name] for name in _KEPT if name in manifest.engine}
@@ -123,11 +133,27 @@ def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> d
     }
 
 
+def _with_half_the_threads(folder: ModelFolder, first: list[Candidate]) -> Iterator[Candidate]:
+    """Yield some candidates again, but for those of torch."""
+    usable = chosen_threads()
+    half = usable // 2
+    for each in first if half else ():
+        if each.choice.name == "torch":
+            continue
+        asked, choice = each.choice.precision, each.choice
+        engine = build_engine(
+            folder, engine=choice.name, device="cpu", precision=asked, threads=half
+        )
+        yield Candidate(replace(choice, threads=half, threads_of=usable), engine, half)
+
+
 def _candidates(folder: ModelFolder, options: TuneOptions) -> Iterator[Candidate]:
+    threads = options.threads or chosen_threads()  # never what was tuned before
     for name in ENGINES:
+        asked = options.threads if name == "torch" else threads  # torch's are the whole process's
         for precision in _precisions(name, folder):
             engine = build_engine(
-                folder, engine=name, device="cpu", precision=precision, threads=options.threads
+                folder, engine=name, device="cpu", precision=precision, threads=asked
             )
             for row_tokens, request_tokens in _SIZES[: 1 if name == "torch" else None]:
                 choice = EngineChoice(
@@ -137,7 +163,7 @@ def _candidates(folder: ModelFolder, options: TuneOptions) -> Iterator[Candidate
                     request_tokens=request_tokens,
                     cpu_flags=flags_here(),
                 )
-                yield Candidate(choice, engine)
+                yield Candidate(choice, engine, threads)
 
 
 def _precisions(name: str, folder: ModelFolder) -> Iterator[str]:
