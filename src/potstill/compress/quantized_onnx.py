@@ -38,8 +38,7 @@ class OnnxQuantizer:
 
     def parts(self) -> dict[str, list[str]]:
         """Return the parts that can stay in full precision."""
-        nodes = self.graph.graph.node
-        return parts_of(node.name for node in nodes if node.op_type in ("MatMul", "Gather"))
+        return parts_of(node.name for node in self.graph.graph.node if node.op_type == "MatMul")
 
     def quantized(self, asked: Smaller) -> Any:
         """Return a quantized copy of the graph."""

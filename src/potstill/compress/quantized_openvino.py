@@ -46,8 +46,8 @@ class OpenVinoQuantizer:
     def parts(self) -> dict[str, list[str]]:
         """Return the parts that can stay in full precision."""
         nodes = self.graph.get_ordered_ops()
-        ours = (node for node in nodes if node.get_type_name() in ("MatMul", "Gather"))
-        return parts_of(node.get_friendly_name() for node in ours)
+        products = (node for node in nodes if node.get_type_name() == "MatMul")
+        return parts_of(node.get_friendly_name() for node in products)
 
     def quantized(self, asked: Smaller) -> Any:
         """Return a quantized copy of the graph."""

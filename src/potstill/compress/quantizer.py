@@ -1,7 +1,7 @@
 """What the gate needs of an engine's quantization: a graph, its parts, copies with smaller numbers.
 
 A part is what can stay in full precision by itself: the attention (its products of tokens with each
-other too) or the feed-forward of a layer, the head, or the tables of the embeddings.
+other too) or the feed-forward of a layer, or the head. The tables of the embeddings are none.
 """
 
 from __future__ import annotations
@@ -18,14 +18,7 @@ from potstill.runtime.processors import VNNI
 
 Graph = Any  # the library's own
 
-TABLES = "embeddings"  # a part that is put back last: it is most of a small model's bytes
-
-_OURS = (
-    "layers.",
-    "head.",
-    "pooler",
-    f"{TABLES}.",
-)  # products and tables, as `graph.py` names them
+_OURS = ("layers.", "head.", "pooler")  # dense layers, as `graph.py` names them
 _LEAST = 1e-30
 
 
@@ -35,7 +28,7 @@ class Smaller:
 
     precision: str
     calls: Sequence[Inputs] = ()  # to calibrate on, where it is calibrated
-    kept: Sequence[str] = ()  # products and tables, by their names in the graph, that stay
+    kept: Sequence[str] = ()  # dense layers, by their names in the graph, that stay as they are
     processor: str = VNNI  # on which int8 products are to be right
 
 
@@ -45,7 +38,7 @@ class Quantizer(Protocol):
     graph: Graph  # in fp32
 
     def parts(self) -> dict[str, list[str]]:
-        """Return the parts in their order, each with the names of its products or tables."""
+        """Return the parts in their order, each with the names of its dense layers."""
         ...
 
     def quantized(self, asked: Smaller) -> Graph:
@@ -61,23 +54,14 @@ class Quantizer(Protocol):
         ...
 
 
-def parts_of(nodes: Iterable[str]) -> dict[str, list[str]]:
-    """Return the parts that the nodes of a graph belong to, by their names, tables last.
-
-    Nodes of other names belong to none.
-    """
+def parts_of(layers: Iterable[str]) -> dict[str, list[str]]:
+    """Return the parts that the products of a graph belong to, by their names; others are none."""
     parts: dict[str, list[str]] = {}
-    for name in nodes:
+    for name in layers:
         if name.startswith(_OURS):
-            parts.setdefault(_part_of(name), []).append(name)
-    tables = parts.pop(TABLES, None)
-    return parts if tables is None else {**parts, TABLES: tables}
-
-
-def _part_of(name: str) -> str:
-    if name.startswith(TABLES):
-        return TABLES
-    return ".".join(name.split(".")[:3]) if name.startswith("layers.") else "head"
+            is_layer = name.startswith("layers.")
+            parts.setdefault(".".join(name.split(".")[:3]) if is_layer else "head", []).append(name)
+    return parts
 
 
 def output_error(quantizer: Quantizer, smaller: Graph, calls: Sequence[Inputs]) -> float:

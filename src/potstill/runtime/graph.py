@@ -47,7 +47,7 @@ class Operators(Protocol):
         """Return an array that stands in the graph."""
         ...
 
-    def rows(self, table: Node, numbers_RT: Node, name: str) -> Node:
+    def rows(self, table: Node, numbers_RT: Node) -> Node:
         """Return rows of a table, (R, T, D)."""
         ...
 
@@ -227,12 +227,10 @@ class GraphWriter:
         positions = ops.constant(positions, "embeddings.positions.weight")
         words = self._constant("embeddings.words.weight")
         hidden = ops.add(
-            ops.rows(words, self.inputs.ids_RT, "embeddings.words"),
-            ops.rows(positions, self.inputs.positions_RT, "embeddings.positions"),
+            ops.rows(words, self.inputs.ids_RT), ops.rows(positions, self.inputs.positions_RT)
         )
         if types is not None:
-            rows = ops.rows(self._constant(name), types, "embeddings.token_types")
-            hidden = ops.add(hidden, rows)
+            hidden = ops.add(hidden, ops.rows(self._constant(name), types))
         return self.norm(hidden, "embeddings.norm")
 
     def layer(self, hidden_RTD: Node, name: str, mask: Node, *, is_cut: bool) -> Node:

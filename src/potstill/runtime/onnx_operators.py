@@ -89,9 +89,9 @@ class OnnxOperators:
             self._constants[name] = tensor
         return name
 
-    def rows(self, table: str, numbers_RT: str, name: str) -> str:
+    def rows(self, table: str, numbers_RT: str) -> str:
         """Return rows of a table."""
-        return self.made("Gather", table, numbers_RT, name=name, axis=0)
+        return self.made("Gather", table, numbers_RT, axis=0)
 
     def add(self, left: str, right: str) -> str:
         """Return the sum."""

@@ -49,11 +49,9 @@ class OpenVinoOperators:
         """Return an array that stands in the graph."""
         return ops.constant(array, name=name)
 
-    def rows(self, table: Node, numbers_RT: Node, name: str) -> Node:
+    def rows(self, table: Node, numbers_RT: Node) -> Node:
         """Return rows of a table."""
-        made = ops.gather(table, numbers_RT, np.int32(0))
-        made.set_friendly_name(name)  # by which quantization leaves it out
-        return made
+        return ops.gather(table, numbers_RT, np.int32(0))
 
     def add(self, left: Node, right: Node) -> Node:
         """Return the sum."""

@@ -33,7 +33,7 @@ from potstill.bundle.runtime_files import (
 )
 from potstill.bundle.weights import write_tensor_file
 from potstill.compress.calibration import calibration_calls
-from potstill.compress.quantizer import TABLES, Smaller, output_error
+from potstill.compress.quantizer import Smaller, output_error
 from potstill.compress.quantizers import (
     is_calibrated,
     quantizer_of,
@@ -239,7 +239,8 @@ class _Run:
             ranked = self._ranked() if ranked is None else ranked
             if len(parts) == len(ranked):
                 raise GateNotMet(
-                    f"{gate.describe()}, with every part in full precision{self._rest()}",
+                    f"{gate.describe()}, with every part but the embedding tables in full "
+                    f"precision{self._rest()}",
                     where=self.options.precision,
                     cure="lower --floor; nothing was written",
                 )
@@ -286,21 +287,15 @@ class _Run:
         return ", which is computed in bf16 here" if is_bf16 else ""
 
     def _ranked(self) -> list[str]:
-        """Return the parts, the one first that brings outputs nearest when it is put back.
-
-        Tables are last, unmeasured: they are large, and seldom what is off.
-        """
+        """Return the parts, the one first that brings outputs nearest when it is put back."""
         self.tell("measuring which parts are most sensitive")
         calls = self.calls or self._any_calls()
         left = {}
-        parts = self.quantizer.parts()
-        for part, layers in parts.items():
-            if part == TABLES:
-                continue
+        for part, layers in self.quantizer.parts().items():
             small = self._quantized(layers)
             left[part] = output_error(self.quantizer, small, calls)
             self.tell(f"{part} put back: outputs are off by {left[part]:.2e}")
-        return [*sorted(left, key=left.__getitem__), *([TABLES] if TABLES in parts else [])]
+        return sorted(left, key=left.__getitem__)
 
     def _any_calls(self) -> list[Inputs]:
         options, folder = self.options, self.folder

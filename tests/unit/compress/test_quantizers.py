@@ -44,13 +44,13 @@ def test_there_are_four_ways() -> None:
     assert [way for way in WAYS if is_calibrated(*way)] == [("openvino", "int8")]
 
 
-def test_the_parts_are_attention_and_feed_forward_of_each_layer_head_and_tables(quantizers) -> None:
+def test_the_parts_are_attention_and_feed_forward_of_each_layer_and_the_head(quantizers) -> None:
     found = {engine: each.parts() for engine, each in quantizers.items()}
     for parts in found.values():
         assert list(parts) == [
             *("layers.0.attention", "layers.0.feed_forward"),
             *("layers.1.attention", "layers.1.feed_forward"),
-            *("head", "embeddings"),
+            "head",
         ]
     assert found["openvino"]["layers.1.feed_forward"] == [
         "layers.1.feed_forward.up",
@@ -59,8 +59,6 @@ def test_the_parts_are_attention_and_feed_forward_of_each_layer_head_and_tables(
     assert {"layers.0.attention.scores", "layers.0.attention.mixed"} < {
         *found["openvino"]["layers.0.attention"]
     }
-    tables = [f"embeddings.{name}" for name in ("words", "positions", "token_types")]
-    assert sorted(found["openvino"]["embeddings"]) == sorted(tables)
     assert found["openvino"]["head"] == ["pooler", "head.output"]
     # Nodes of ONNX carry their place behind the layer's name.
     assert [name.rpartition(".")[0] for name in found["onnx"]["head"]] == ["pooler", "head.output"]
@@ -80,12 +78,15 @@ def test_outputs_stay_near_and_get_nearer_with_parts_put_back(
 
 
 @pytest.mark.parametrize("precision", STORED["openvino"])
-def test_with_every_part_put_back_nothing_is_quantized(quantizers, calls, precision: str) -> None:
+def test_with_every_part_put_back_the_tables_alone_are_quantized(
+    quantizers, calls, precision: str
+) -> None:
     quantizer = quantizers["openvino"]
     every = [layer for layers in quantizer.parts().values() for layer in layers]
     small = quantizer.quantized(Smaller(precision=precision, calls=calls, kept=every))
-    assert not [node for node in small.get_ordered_ops() if node.get_type_name() == "FakeQuantize"]
-    assert output_error(quantizer, small, calls) < 1e-10
+    for node in small.get_ordered_ops():
+        assert node.get_type_name() != "FakeQuantize", node.get_friendly_name()
+    assert 0.0 < output_error(quantizer, small, calls) < 0.05
 
 
 def test_attention_put_back_takes_its_products_of_tokens_with_it(quantizers, calls) -> None:
