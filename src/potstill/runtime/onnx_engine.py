@@ -13,8 +13,8 @@ from potstill.runtime.packed_engine import (
     PackedEngine,
     Take,
     graph_inputs,
+    is_of_memory,
     require_cpu,
-    told,
 )
 from potstill.runtime.packed_rows import PackedRows
 from potstill.runtime.stored_graphs import (
@@ -57,10 +57,7 @@ class OnnxEngine(PackedEngine):
         return self._sessions[outputs]
 
     def _made(self, outputs: tuple[str, ...]) -> Any:
-        try:
-            return self._stored(outputs) if self._is_stored else self._written(outputs)
-        except (RuntimeError, MemoryError) as error:
-            raise told(error) from error
+        return self._stored(outputs) if self._is_stored else self._written(outputs)
 
     def _written(self, outputs: tuple[str, ...]) -> Any:
         config, head = self.folder.config, self.folder.answering_head
@@ -79,9 +76,9 @@ class OnnxEngine(PackedEngine):
         try:
             with large_blocks_given_back():  # else 32 MB stay behind, now and then
                 session = opened(str(file), self.threads)
-        except (RuntimeError, MemoryError):
-            raise
         except Exception as error:  # the library has a class for each of its states
+            if is_of_memory(error):
+                raise
             raise ModelError(
                 f"onnxruntime cannot open it: {error}",
                 where=str(file),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,6 @@ from potstill.runtime.packed_engine import (
     graph_inputs,
     inputs_alone,
     require_cpu,
-    told,
 )
 from potstill.runtime.packed_rows import PackedRows
 from potstill.runtime.stored_graphs import (
@@ -42,17 +42,44 @@ class OpenVinoEngine(PackedEngine):
         self._queue(outputs, is_alone=True)
 
     def _call(self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take) -> None:
-        if len(requests) == 1 and len(requests[0].texts) == 1:
-            (rows,) = requests
-            request = self._queue(outputs, is_alone=True)[0]
-            request.infer(inputs_alone(rows, self.folder.config), share_inputs=True)
-            take(rows, self._reader(request))
-            return
+        try:
+            if len(requests) == 1 and len(requests[0].texts) == 1:
+                self._call_alone(outputs, requests[0], take)
+            else:
+                self._call_together(outputs, requests, take)
+        except BaseException:
+            self._queues = {}  # a queue that failed once says for ever that it is busy
+            raise
+
+    def _call_alone(self, outputs: tuple[str, ...], rows: PackedRows, take: Take) -> None:
+        request = self._queue(outputs, is_alone=True)[0]
+        request.infer(inputs_alone(rows, self.folder.config), share_inputs=True)
+        take(rows, self._reader(request))
+
+    def _call_together(
+        self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take
+    ) -> None:
         queue = self._queue(outputs, is_alone=False)
-        queue.set_callback(lambda request, rows: take(rows, self._reader(request)))
-        for rows in requests:
-            queue.start_async(graph_inputs(rows, self.folder.config), rows)
-        queue.wait_all()
+        faults: list[BaseException] = []
+
+        def copied(request: Any, rows: PackedRows) -> None:
+            try:
+                take(rows, self._reader(request))
+            except BaseException as error:
+                faults.append(error)
+
+        queue.set_callback(copied)
+        try:
+            for rows in requests:
+                queue.start_async(graph_inputs(rows, self.folder.config), rows)
+            queue.wait_all()
+        except BaseException:
+            for request in queue:  # those beside the one that failed still write
+                with contextlib.suppress(Exception):
+                    request.wait()
+            raise
+        if faults:
+            raise faults[0]
 
     def _reader(self, request: Any) -> Callable[[str], Floats]:
         """Return what gives an output of a call by its name."""
@@ -78,16 +105,13 @@ class OpenVinoEngine(PackedEngine):
             "NUM_STREAMS": streams,
             "CPU_DENORMALS_OPTIMIZATION": True,
         }
-        try:
-            if self._is_stored:
-                graph = self._stored(outputs)
-                settings |= self._kept_compiled()
-            else:
-                graph = self._written(outputs)
-            graph = without_layout(graph) if is_alone else graph
-            compiled = library.Core().compile_model(graph, "CPU", settings)
-        except (RuntimeError, MemoryError) as error:
-            raise told(error) from error
+        if self._is_stored:
+            graph = self._stored(outputs)
+            settings |= self._kept_compiled()
+        else:
+            graph = self._written(outputs)
+        graph = without_layout(graph) if is_alone else graph
+        compiled = library.Core().compile_model(graph, "CPU", settings)
         return library.AsyncInferQueue(compiled, streams)
 
     def _kept_compiled(self) -> dict[str, str]:

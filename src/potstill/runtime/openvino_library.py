@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from potstill.errors import MissingExtraError, StorageError
 
 _KEPT_OUT = ("openvino.tools.ovc", "openvino_telemetry")
+_LOADING = threading.RLock()  # for whoever finds the module half made
 
 
 def openvino(needed_for: str) -> Any:
@@ -23,12 +25,11 @@ def openvino(needed_for: str) -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    loaded = sys.modules.get("openvino")
-    if loaded is not None:
-        return loaded
-    with without_telemetry():
+    with _LOADING:
+        is_new = "openvino" not in sys.modules
         try:
-            import openvino as found
+            with without_telemetry() if is_new else contextlib.nullcontext():
+                import openvino as found  # where another thread imports it, this waits for it
         except ModuleNotFoundError as error:
             raise MissingExtraError("openvino", extra="cpu", needed_for=needed_for) from error
     return found

@@ -5,9 +5,10 @@ Legend: B texts, N tokens, R rows, T slots of a row, F texts of a row at most, C
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from potstill.architectures.config import EncoderConfig
 from potstill.architectures.fitting import require_fitting
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.named_weights import fp32_weights
-from potstill.errors import OutOfMemory, RecipeError
+from potstill.errors import OutOfMemory, PotstillError, RecipeError
 from potstill.runtime import graph
 from potstill.runtime.engine import Outputs
 from potstill.runtime.outputs import OutputShapes
@@ -31,6 +32,7 @@ from potstill.text.ragged import RaggedBatch
 
 Floats = NDArray[np.float32]
 Inputs = Mapping[str, NDArray[np.int32]]
+_OUT_OF_MEMORY = ("bad_alloc", "can't alloc", "allocat")  # of ONNX Runtime, OpenVINO, both
 Take = Callable[[PackedRows, Callable[[str], Floats]], None]  # rows, and what gives an output
 
 
@@ -57,7 +59,8 @@ class PackedEngine(ABC):
         self._shapes = OutputShapes(folder.config, folder.answering_head)
         self._last_layer: tuple[Floats, Floats] | None = None  # left by the graph
         self._turn = threading.Lock()
-        self._prepare((self._shapes.names[0],))
+        with _memory_told():
+            self._prepare((self._shapes.names[0],))
 
     def run(self, batch: RaggedBatch, outputs: Sequence[str] = ("logits",)) -> Outputs:
         """Return the outputs asked for: see `Engine.run`."""
@@ -65,6 +68,10 @@ class PackedEngine(ABC):
         if not len(batch):
             return self._shapes.of_nothing(outputs)
         require_fitting(batch, self.folder.config)
+        with _memory_told():
+            return self._computed(batch, outputs)
+
+    def _computed(self, batch: RaggedBatch, outputs: Sequence[str]) -> Outputs:
         results = {name: self._empty(name, batch) for name in outputs}
         requests = list(packed_requests(batch, self.size, streams=self._streams))
 
@@ -73,10 +80,7 @@ class PackedEngine(ABC):
                 self._put(result, name, output(name), rows, batch)
 
         with self._turn:
-            try:
-                self._call(tuple(outputs), requests, take)
-            except (RuntimeError, MemoryError) as error:
-                raise told(error) from error
+            self._call(tuple(outputs), requests, take)
         return results
 
     @abstractmethod
@@ -163,11 +167,20 @@ def require_cpu(device: str, engine: str) -> None:
         )
 
 
-def told(error: Exception) -> Exception:
-    """Return our error where memory has ended, else the error as it is: a fault of ours."""
-    words = str(error)
-    is_memory = isinstance(error, MemoryError) or "alloc" in words
-    cure = "lower --max-length, or answer fewer texts at once"
-    return (
-        OutOfMemory("the CPU has no memory left for this batch", cure=cure) if is_memory else error
-    )
+@contextlib.contextmanager
+def _memory_told() -> Iterator[None]:
+    """Tell of memory that ended in our words; every other fault leaves as it is."""
+    try:
+        yield
+    except Exception as error:
+        if not is_of_memory(error):
+            raise
+        cure = "lower --max-length, or answer fewer texts at once"
+        raise OutOfMemory("the CPU has no memory left for this batch", cure=cure) from error
+
+
+def is_of_memory(error: Exception) -> bool:
+    """Tell whether memory has ended: each library says so by a class of its own, or in words."""
+    if isinstance(error, PotstillError):
+        return False
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
