@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ import torch
 
 import potstill
 from potstill.bundle.manifest import fingerprint
+from potstill.files import move_into_place
+from potstill.workflows import distill as distill_workflow
+from potstill.workflows.sole_writer import locked
 from tests.cli.test_finetune import CONTRACT, share_right
-from tests.command_line import Said, command, finetuning, said, write_jsonl, write_rows
+from tests.command_line import Said, command, finetuning, said, tree_of, write_jsonl, write_rows
 from tests.distilling import distilling, write_encoder, write_teacher
 
 # Keys of the answer beyond those of every verb that writes a bundle.
@@ -346,3 +351,63 @@ def test_stopped_by_a_signal_in_the_control_the_same_command_goes_on(
     whole = said(capsys, *words).answer
     assert whole["fingerprint"] == again["fingerprint"]
     assert whole["control"]["fingerprint"] == again["control"]["fingerprint"]
+
+
+def test_killed_between_its_two_bundles_the_same_command_goes_on(
+    capsys: pytest.CaptureFixture[str],
+    ground: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, rows = tmp_path / "out", ["--train", ground / "train.jsonl", "--dev", ground / "dev.jsonl"]
+    words = distilling(ground / "teacher", out, *rows, "--control", "tuned", "--epochs", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(distill_workflow, "move_into_place", moved_once())
+        with pytest.raises(Killed):
+            said(capsys, *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out-control", "out.run"]
+    before = tree_of(tmp_path / "out-control")
+
+    answer = said(capsys, *words, "--json").answer
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-control"]
+    assert tree_of(tmp_path / "out-control") == before
+    assert answer["control"]["fingerprint"] == fingerprint(tmp_path / "out-control")
+
+
+def test_a_control_that_is_not_of_the_killed_run_is_not_touched(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    out, rows = tmp_path / "out", ["--train", ground / "train.jsonl", "--dev", ground / "dev.jsonl"]
+    shutil.copytree(ground / "teacher", tmp_path / "out-control")
+    (tmp_path / "out.run").mkdir()
+    (tmp_path / "out.run" / "control.fingerprint").write_text("sha256:of another")
+    words = distilling(ground / "teacher", out, *rows, "--control", "tuned", "--epochs", "1")
+    assert "out-control: the output folder is not empty" in said(capsys, *words).complaint
+
+
+def test_a_second_run_is_refused_while_the_first_one_works(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    rows = ["--train", ground / "train.jsonl", "--dev", ground / "dev.jsonl"]
+    with locked(tmp_path / "out.run"):
+        told = said(capsys, *distilling(ground / "teacher", tmp_path / "out", *rows))
+    assert told.status == 2
+    assert "out.run: another run is writing here (process " in told.complaint
+    assert "wait for it, or name another --out" in told.complaint
+
+
+class Killed(BaseException):
+    """What nobody catches."""
+
+
+def moved_once() -> Callable[[Path, Path], None]:
+    """Return a move that works at its first call, and kills at its second."""
+    calls: list[Path] = []
+
+    def move(staged: Path, target: Path) -> None:
+        if calls:
+            raise Killed
+        calls.append(target)
+        move_into_place(staged, target)
+
+    return move

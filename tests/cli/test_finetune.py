@@ -15,6 +15,7 @@ import pytest
 
 import potstill
 from potstill.errors import MissingExtraError
+from potstill.workflows.sole_writer import locked
 from tests.command_line import command, finetuning, said, said_apart, write_rows
 from tests.folders import write_tiny_model
 
@@ -79,6 +80,17 @@ def test_progress_goes_to_standard_error_alone(
     assert len(lines) >= 2
     assert lines[-1].startswith("step 4/4 ")
     assert all(line.startswith("step ") for line in lines)
+
+
+def test_a_second_run_is_refused_while_the_first_one_works(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = finetuning(ground / "model", ground / "train.jsonl", tmp_path / "out")
+    with locked(tmp_path / "out.run"):
+        told = said(capsys, *words)
+    assert told.status == 2
+    assert "out.run: another run is writing here (process " in told.complaint
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_seed_gives_the_same_fingerprint(

@@ -86,8 +86,6 @@ class CorpusRun:
         if not self.ground.world.is_main:
             return ()
         folder = self.checkpoints.path
-        with told_in_one_line(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         log = folder / LOG_NAME
         return (*self.ground.listeners, told_in_one_line(log)(log_to(log)))
 

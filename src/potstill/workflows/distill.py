@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.manifest import fingerprint
+from potstill.bundle.manifest import MANIFEST_NAME, fingerprint
 from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
 from potstill.data.rows import Rows
@@ -19,9 +19,7 @@ from potstill.distillation.augment import Augmentation, augmented
 from potstill.distillation.layer_map import EVEN, layer_map_from_words
 from potstill.distillation.layers import Kept, kept_as_asked
 from potstill.distillation.narrow import narrow_config
-from potstill.distillation.objective import (
-    require_terms,
-)
+from potstill.distillation.objective import require_terms
 from potstill.distillation.search import (
     MOST_TEXTS,
     Candidate,
@@ -32,12 +30,7 @@ from potstill.distillation.search import (
 from potstill.distillation.signals import Tell
 from potstill.distillation.student import student_config
 from potstill.errors import InputError, RecipeError
-from potstill.files import (
-    move_into_place,
-    require_free,
-    told_in_one_line,
-    write_atomically,
-)
+from potstill.files import move_into_place, require_free, write_atomically
 from potstill.models.precision import Precision, resolve_precision
 from potstill.models.task_model import TaskModel
 from potstill.recipe import recipe_hash, require_choice
@@ -61,6 +54,7 @@ from potstill.workflows.control import (
 from potstill.workflows.distill_recipe import SEARCH, DistillRecipe, learning_rates
 from potstill.workflows.foreign_teaching import GivenSources, prepare_lesson
 from potstill.workflows.learner import open_learner
+from potstill.workflows.sole_writer import sole_writer
 from potstill.workflows.student_run import (
     Learner,
     StudentRun,
@@ -73,6 +67,7 @@ from potstill.workflows.transfer_set import TransferSources, read_transfer_set
 
 _TEXTS_SEEN = 60_000  # of all epochs together, where the recipe leaves epochs open
 _STAGED = "bundle"  # inside the run's folder
+_MOVED = "control.fingerprint"  # of what was moved out of there
 _RATE_FACTOR = 2.0  # a student with soft targets bears twice a teacher's learning rate
 
 
@@ -114,7 +109,7 @@ def distill(
     require_free(out)
     if inputs.control is not None:
         _require_control(inputs)
-        require_free(control_folder(out))
+        _require_place_of_control(out)
     with joined_world(device, threads) as world:
         return _distill(inputs, recipe, out, own_device(device, world), world, listeners)
 
@@ -181,7 +176,8 @@ def _distill(
         require_value(data.task, run.primary, data.dev_gold, source=data.dev_rows.source)
     if kept is None:
         require_enough_texts(data.texts)
-    return _work(run, out, start, inputs.control or "")
+    with sole_writer(out, world):
+        return _work(run, out, start, inputs.control or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -304,9 +300,6 @@ def _require_untaught_control(inputs: DistillInputs) -> None:
 
 def _work(run: StudentRun, out: Path, start: ModelFolder | None, control: str) -> Report:
     """Train what was asked for; both bundles are put in their places when the last one stands."""
-    if run.world.is_main:
-        with told_in_one_line(run.folder):
-            run.folder.mkdir(parents=True, exist_ok=True)
     ranking: list[Candidate] = []
     if not run.kept:
         kept, ranking = _searched(run)
@@ -325,11 +318,34 @@ def _work(run: StudentRun, out: Path, start: ModelFolder | None, control: str) -
         found = replace(found, bundle=control_folder(out))
         report = replace(report, details={**report.details, "control": found.to_json()})
         if run.world.is_main:
-            move_into_place(staged_control, control_folder(out))
+            _put_control(staged_control, out)
     if run.world.is_main:
         move_into_place(staged, out)
         shutil.rmtree(run.folder, ignore_errors=True)
     return replace(report, bundle=out)
+
+
+def _put_control(staged: Path, out: Path) -> None:
+    """Move the control into place, unless a run that was killed before the next move has done it.
+
+    What will stand there is noted first, so that the same call does not take it for another's.
+    """
+    if not _is_our_control(out):
+        write_atomically(run_folder(out) / _MOVED, fingerprint(staged).encode())
+        move_into_place(staged, control_folder(out))
+
+
+def _require_place_of_control(out: Path) -> None:
+    if not _is_our_control(out):
+        require_free(control_folder(out))
+
+
+def _is_our_control(out: Path) -> bool:
+    """Tell whether the unfinished run of `out` has put its control into place."""
+    note, folder = run_folder(out) / _MOVED, control_folder(out)
+    if not note.is_file() or not (folder / MANIFEST_NAME).is_file():
+        return False
+    return note.read_text() == fingerprint(folder)
 
 
 def _removed(leftover: Path, world: World) -> Path:

@@ -47,6 +47,7 @@ from potstill.train.pair_objective import PairObjective
 from potstill.train.progress import LOG_NAME, Listener, log_to
 from potstill.train.world import World
 from potstill.workflows.dev_score import DevScore
+from potstill.workflows.sole_writer import sole_writer
 from potstill.workflows.task_facts import embedding_head, task_facts, vector_recipe_of
 from potstill.workflows.task_rows import (
     asked_lengths,
@@ -141,7 +142,9 @@ def finetune(
     """
     require_free(out)
     with joined_world(device, threads) as world:
-        return _Finetuning(inputs, recipe, out, device, world).run(listeners)
+        tuning = _Finetuning(inputs, recipe, out, device, world)
+        with sole_writer(out, world):
+            return tuning.run(listeners)
 
 
 class _Finetuning:
@@ -211,8 +214,6 @@ class _Finetuning:
         model = model.to(self.device)
         checkpoints = CheckpointFolder(run_folder(self.out))
         if self.world.is_main:
-            with told_in_one_line(checkpoints.path):
-                checkpoints.path.mkdir(parents=True, exist_ok=True)
             log = checkpoints.path / LOG_NAME
             listeners = (*listeners, told_in_one_line(log)(log_to(log)))
         dev_texts = self.dev.windows.texts

@@ -27,6 +27,7 @@ from potstill.workflows.general_recipe import STORED, GeneralRecipe
 from potstill.workflows.guesses import stored_guesses
 from potstill.workflows.passages import CorpusSources, Ground
 from potstill.workflows.probes import probed
+from potstill.workflows.sole_writer import sole_writer
 from potstill.workflows.task_rows import joined_world, own_device
 
 
@@ -62,7 +63,8 @@ def distill_general(
     require_free(out)
     with joined_world(device, threads) as world:
         ground = Ground(out=out, world=world, device=own_device(device, world), listeners=listeners)
-        return GeneralDistillation(inputs, recipe, ground).run()
+        with sole_writer(out, world):  # the corpus and the teacher's signals too
+            return GeneralDistillation(inputs, recipe, ground).run()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

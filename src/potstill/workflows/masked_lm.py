@@ -25,6 +25,7 @@ from potstill.workflows.corpus_recipe import CorpusRecipe
 from potstill.workflows.corpus_run import CorpusRun, Training, corpus_run
 from potstill.workflows.passages import CorpusSources, Ground
 from potstill.workflows.probes import probed
+from potstill.workflows.sole_writer import sole_writer
 from potstill.workflows.task_rows import joined_world, own_device
 
 HEAD = HeadSpec(kind="masked-lm")
@@ -86,7 +87,8 @@ def train_masked_lm(
     require_free(out)
     with joined_world(device, threads) as world:
         ground = Ground(out=out, world=world, device=own_device(device, world), listeners=listeners)
-        return MaskedLMTraining(inputs, recipe, ground).run()
+        with sole_writer(out, world):  # the corpus too
+            return MaskedLMTraining(inputs, recipe, ground).run()
 
 
 class MaskedLMTraining:
