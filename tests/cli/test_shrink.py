@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 import potstill
+from potstill.data.columns import Columns
 from potstill.errors import Stopped
 from potstill.train.progress import Progress
 from potstill.workflows import shrink as shrink_workflow
@@ -211,6 +212,36 @@ def test_a_tuned_teacher_needs_its_origin_for_a_control(
     told = said(capsys, *words)
     assert told.status == 2
     assert "--pretrained" in told.complaint
+
+
+def test_other_columns_or_another_origin_are_another_run(
+    ground: Ground, shrunk: Path, tmp_path: Path
+) -> None:
+    def key(**more: object) -> str:
+        inputs = replace(ground.inputs(**more), teacher=shrunk.with_name("small-teacher"))
+        recipe, out = shrink_recipe(SETTINGS), tmp_path / "small"
+        return shrink_workflow._Shrinking(inputs, recipe, out, Run()).key
+
+    write_tiny_model(tmp_path / "other", initializer_range=0.1)
+    keys = [
+        key(),
+        key(columns=Columns(text_pair="label")),
+        key(control=True, pretrained=ground.folder / "model"),
+        key(control=True, pretrained=tmp_path / "other"),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key(pretrained=tmp_path / "other") == keys[0]  # nobody reads it without a control
+
+
+def test_empty_folders_in_the_places_of_teacher_and_control_are_filled(
+    ground: Ground, tmp_path: Path
+) -> None:
+    for name in ("small-teacher", "small-control"):
+        (tmp_path / name).mkdir()
+    recipe = shrink_recipe({**SETTINGS, "epochs": 1, "teacher.epochs": 1})
+    shrink(ground.inputs(control=True), recipe, out=tmp_path / "small", run=Run(threads=1))
+    for name in ("small-teacher", "small-control"):
+        assert (tmp_path / name / "potstill.json").is_file()
 
 
 def test_places_of_a_stranger_are_never_taken(

@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from potstill.errors import Stopped
-from potstill.recipe import with_settings
+from potstill.bundle.manifest import fingerprint
+from potstill.errors import OutputError, Stopped
+from potstill.files import sha256_of_file, write_atomically
+from potstill.recipe import recipe_hash, with_settings
 from potstill.tasks.reading import KINDS
 from potstill.train.progress import Progress
+from potstill.workflows import suite as suite_workflow
 from potstill.workflows.distill_recipe import DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe
+from potstill.workflows.sole_writer import locked
 from potstill.workflows.suite import SuiteOptions, asked_cells, run_suite
 from potstill.workflows.suite_file import read_suite
 from potstill.workflows.suite_table import suite_table
@@ -184,6 +188,76 @@ def test_a_killed_suite_goes_on_and_its_partial_table_says_so(
         }
 
     assert answers(tmp_path) == answers(done)
+
+
+def praise_alone(file: Path, place: Path, more: str = "") -> Path:
+    """Write a suite of one task and seed, without control."""
+    suite = file.read_text().replace("seeds = [0, 1]", 'seeds = [0]\ncontrol = "none"')
+    place.write_text(suite[: suite.index('[[task]]\nname = "blame"')] + more)
+    return place
+
+
+@pytest.mark.parametrize("column", ["text", "text_pair", "label"])
+def test_other_columns_are_other_cells_and_the_usual_ones_keep_their_keys(
+    file: Path, tmp_path: Path, column: str
+) -> None:
+    def keys(more: str) -> dict[tuple[str, str, int], str]:
+        suite = praise_alone(file, tmp_path / "suite.toml", more)
+        return asked_cells(suite, options(tmp_path / "runs", data=file.parent))
+
+    usual = keys("")
+    assert keys(f'{column}_column = "{column}"\n') == usual
+    other = keys(f'{column}_column = "other"\n')
+    assert all(other[cell] != key for cell, key in usual.items())
+
+    settings = {"epochs": 10, "learning_rate": 1e-2, "precision": "fp32"}
+    assert usual["praise", "teacher", 0] == recipe_hash(  # as cells have been stored since ever
+        with_settings(FinetuneRecipe(), settings),
+        model=fingerprint(file.parent / "model"),
+        rows="None",
+        file0=sha256_of_file(file.parent / "train.jsonl"),
+        file1=sha256_of_file(file.parent / "dev.jsonl"),
+    )
+
+
+def test_another_label_column_of_the_test_rows_is_judged_anew(file: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (file.parent / "test.jsonl").read_text().splitlines()]
+    assert rows[0]["label"] != rows[1]["label"]
+    kept = praise_alone(file, tmp_path / "a.toml")
+    moved = praise_alone(file, tmp_path / "b.toml", 'label_column = "class"\n')
+    how = options(tmp_path / "runs", data=file.parent)
+    (task,), (other,) = read_suite(kept).tasks, read_suite(moved).tasks
+    runner = suite_workflow._Runner(read_suite(kept), how, file.parent)
+    assert runner._judged_on(task) != runner._judged_on(other)
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_a_suite_killed_between_a_bundle_and_its_report_goes_on(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def killed(path: Path, content: bytes) -> None:
+        if path.parent.name == "bundles" and kind in path.name:
+            raise KeyboardInterrupt
+        write_atomically(path, content)
+
+    suite = praise_alone(file, tmp_path / "suite.toml")
+    how = options(tmp_path / "runs", data=file.parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(suite_workflow, "write_atomically", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_suite(suite, how)
+    assert [cell.kind for cell in run_suite(suite, how)] == ["teacher", "student"]
+
+
+def test_a_bundle_that_another_suite_is_making_is_not_begun_again(
+    file: Path, tmp_path: Path
+) -> None:
+    suite = praise_alone(file, tmp_path / "suite.toml")
+    how = options(tmp_path / "runs", data=file.parent)
+    key = asked_cells(suite, how)["praise", "teacher", 0]
+    place = tmp_path / "runs" / "bundles" / f"classification-0-teacher-{key}.suite"
+    with locked(place), pytest.raises(OutputError, match="another run is writing here"):
+        run_suite(suite, how)
 
 
 def test_the_command_prints_the_stored_table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from dataclasses import fields as fields_of
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
@@ -25,6 +26,18 @@ class Columns:
     label: str = "label"
     tokens: str = "tokens"
     tags: str = "tags"
+
+    def renamed(self) -> dict[str, str]:
+        """Return what is not called as usual: theirs by "OURS_column".
+
+        For keys of what is stored: where all is called as usual they stay as they were.
+        """
+        usual = Columns()
+        return {
+            f"{field.name}_column": getattr(self, field.name)
+            for field in fields_of(self)
+            if getattr(self, field.name) != getattr(usual, field.name)
+        }
 
 
 def select_columns(

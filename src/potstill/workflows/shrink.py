@@ -17,7 +17,7 @@ from typing import Any
 
 from potstill.bundle.card import model_card
 from potstill.bundle.folder import ModelFolder, open_folder
-from potstill.bundle.manifest import Manifest, fingerprint, write_manifest
+from potstill.bundle.manifest import MANIFEST_NAME, Manifest, fingerprint, write_manifest
 from potstill.bundle.opening import open_model
 from potstill.data.readers import read_rows
 from potstill.distillation.layers import choose_layers
@@ -25,7 +25,6 @@ from potstill.errors import InputError, RecipeError
 from potstill.files import (
     folder_whole_or_absent,
     require_free,
-    told_in_one_line,
     write_atomically,
 )
 from potstill.metrics.gate import Gate
@@ -40,6 +39,7 @@ from potstill.tasks.flips import flips_csv
 from potstill.tasks.kinds import ANSWERABLE, task_from_rows
 from potstill.tasks.task_names import task_named
 from potstill.train.progress import named
+from potstill.train.world import World
 from potstill.workflows.compare import CompareOptions, compare
 from potstill.workflows.comparison import ComparedModel, Comparison
 from potstill.workflows.control import CUT_ALONE
@@ -65,6 +65,7 @@ from potstill.workflows.shrink_recipe import (
     ShrinkInputs,
     ShrinkRecipe,
 )
+from potstill.workflows.sole_writer import sole_writer
 from potstill.workflows.task_rows import run_folder
 from potstill.workflows.tune import TuneOptions, tune
 
@@ -173,6 +174,10 @@ class _Shrinking:
         plan = self.plan()
         for number, step in enumerate(plan.steps, start=1):
             self._tell(f"plan {number}/{len(plan.steps)}: {step}")
+        with sole_writer(self.out, World()):
+            return self._work()
+
+    def _work(self) -> Report:
         self._claim()
         teacher = self._tuned() if self.is_tuned_first else self.folder.path
         student, told = self._cut(teacher)
@@ -200,7 +205,7 @@ class _Shrinking:
             allow_pickle=self.inputs.allow_pickle,
             columns=self.inputs.columns,
         )
-        if not out.exists():
+        if not (out / MANIFEST_NAME).is_file():
             finetune(inputs, self.recipe.teacher, out=out, **self._how("teacher"))
         return out
 
@@ -284,7 +289,7 @@ class _Shrinking:
     def _keep_control(self, student: Path) -> None:
         """Put the control beside the place of the student, as a copy: a kill may come before."""
         target = control_folder(self.out)
-        if self.inputs.control and not target.exists():
+        if self.inputs.control and not (target / MANIFEST_NAME).is_file():
             with folder_whole_or_absent(target) as staging:
                 shutil.copytree(control_folder(student), staging, dirs_exist_ok=True)
 
@@ -390,8 +395,6 @@ class _Shrinking:
 
     def _claim(self) -> None:
         """Note whose run this is, before anything is written."""
-        with told_in_one_line(self.state):
-            self.state.mkdir(parents=True, exist_ok=True)
         write_atomically(self.state / _CLAIM, json.dumps({"key": self.key}).encode())
 
     def _claimed(self) -> str | None:
@@ -415,8 +418,19 @@ class _Shrinking:
             rows=hashlib.sha256("\0".join(rows).encode()).hexdigest(),
             control=str(inputs.control),
             task=self.task,
+            **self._start_of_control(),
+            **inputs.columns.renamed(),
             **({} if inputs.quantize is None else {"quantize": str(inputs.quantize)}),
         )
+
+    def _start_of_control(self) -> dict[str, str]:
+        """Return the hash of what a control is tuned from, where that is not the given teacher."""
+        inputs = self.inputs
+        is_read = self._kind_of_control() == "pretrained" and not self.is_tuned_first
+        if not is_read or inputs.pretrained is None:
+            return {}
+        start = open_model(inputs.pretrained, allow_pickle=inputs.allow_pickle)
+        return {"pretrained": fingerprint(start.path)}
 
     def _require_rows(self) -> None:
         """Refuse rows that could not be used at the end of the work. Nothing is learned here."""

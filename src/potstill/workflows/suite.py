@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
+from potstill.data.columns import Columns
 from potstill.data.overlap import find_overlap
 from potstill.data.readers import read_rows
 from potstill.data.retrieval import files_of
@@ -34,6 +36,7 @@ from potstill.workflows.demo import packaged_model
 from potstill.workflows.distill import DistillInputs, control_folder, distill
 from potstill.workflows.distill_recipe import DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
+from potstill.workflows.sole_writer import locked
 from potstill.workflows.suite_file import Suite, SuiteTask, read_suite
 from potstill.workflows.suite_test import (
     TestSet,
@@ -272,8 +275,13 @@ class _Runner:
         """Return the stored report of a bundle that was finished before the cell was, or work."""
         file = out.with_name(out.name + ".json")
         if not file.is_file():
-            out.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(work().to_json()).encode())
+            # A teacher serves several suites, which may be run at the same time.
+            with locked(out.with_name(out.name + ".suite")):
+                if not file.is_file():
+                    # Killed between bundle and report: the run's state is gone, so begin anew.
+                    for leftover in (out, control_folder(out)):
+                        shutil.rmtree(leftover, ignore_errors=True)
+                    write_atomically(file, json.dumps(work().to_json()).encode())
         told: Mapping[str, Any] = json.loads(file.read_bytes())
         return {**told, "bundle": out.name}
 
@@ -295,6 +303,7 @@ class _Runner:
             model=fingerprint(open_model(self._start).path),
             rows=str(task.train_rows),
             **self._hashes(task.train, task.dev),
+            **_columns_learned_from(task),
         )
 
     def _student_key(self, task: SuiteTask, seed: int, first: Cell | None) -> str:
@@ -398,7 +407,8 @@ class _Runner:
 
     def _judged_on(self, task: SuiteTask) -> str:
         """Return a hash of the test set and of how it is read; the key tells the training alone."""
-        content = [task.primary, task.index, task.grades]
+        columns = columns_of(task).renamed()
+        content = [task.primary, task.index, task.grades, *map("=".join, columns.items())]
         for name in (task.test, task.also_test):
             if name is None or is_hub(name):
                 content.append(str(name))
@@ -407,6 +417,14 @@ class _Runner:
             files = files_of(path) if path.is_dir() else [path]
             content += [sha256_of_file(file) for file in files]
         return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
+
+
+def _columns_learned_from(task: SuiteTask) -> dict[str, str]:
+    """Return the columns that are not called as usual; of embeddings no label is learned."""
+    columns = columns_of(task)
+    return (
+        replace(columns, label=Columns().label) if task.task == EMBEDDING else columns
+    ).renamed()
 
 
 def _require_rows_to_learn_from(task: SuiteTask) -> None:
