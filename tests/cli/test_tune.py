@@ -102,6 +102,10 @@ def test_what_is_asked_for_goes_before_the_choice(folder: Path) -> None:
     [
         ({"name": "onnx"}, "engine has no precision"),
         ({"name": 7, "precision": "fp32"}, "engine.name is 7"),
+        *(
+            ({"name": "onnx", "precision": "fp32", "cpu_flags": flags}, "engine.cpu_flags is")
+            for flags in (None, "avx2", [1])
+        ),
     ],
 )
 def test_a_choice_that_is_none_is_told(folder: Path, engine: dict, message: str) -> None:

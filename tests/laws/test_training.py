@@ -66,7 +66,7 @@ def test_a_run_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
 def test_stopped_at_any_step_and_resumed_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole = tiny_model()
     tiny_run(tmp_path / "whole", whole)
-    for stop_after in (1, 4, 13, 27):
+    for stop_after in (1, 4, 13, 27, 32):  # the last one too
         folder = tmp_path / f"stopped-{stop_after}"
         with pytest.raises(Stopped):
             tiny_run(folder, tiny_model(), listeners=(_terminate_after(stop_after),))
@@ -80,6 +80,24 @@ def test_killed_with_no_warning_it_ends_with_the_same_bits(tmp_path: Path) -> No
     whole = _final_weights(tmp_path / "whole", kills=0)
     killed = _final_weights(tmp_path / "killed", kills=3)
     assert _same_bits(killed, whole)
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    halves = [
+        "step-000000003.safetensors",  # killed before its JSON was written
+        *(
+            f"{name}.potstill-part"
+            for name in ("step-000000004.safetensors", "step-000000004.json")
+        ),
+        "best-000000002.safetensors.potstill-part",
+    ]
+    for name in (*halves, "notes.potstill-part"):
+        (tmp_path / name).write_bytes(b"half")
+    tiny_run(tmp_path, changes={"epochs": 1.0})
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left.isdisjoint(halves)
+    assert "notes.potstill-part" in left  # of somebody else
+    assert len([name for name in left if name.startswith("step-")]) == 4
 
 
 def test_a_torn_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:

@@ -101,5 +101,10 @@ def _read(told: Mapping[str, Any], where: str) -> EngineChoice:
             raise ModelError(
                 f"engine.{name} is {told[name]}", where=where, allowed="1 or more", cure=_CURE
             )
+    flags = told.get("cpu_flags", [])
+    if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
+        raise ModelError(
+            f"engine.cpu_flags is {flags!r}", where=where, allowed="a list of words", cure=_CURE
+        )
     known = {name: told[name] for name in _FIELDS if name in told}
-    return EngineChoice(**known, cpu_flags=tuple(map(str, told.get("cpu_flags", ()))))
+    return EngineChoice(**known, cpu_flags=tuple(flags))

@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 SETTING = "POTSTILL_CACHE"  # a folder, or "off"
 _OFF = "off"
+_OWN_NAME = re.compile("[0-9a-f]{32}")  # of a graph's folder; what is called otherwise is not ours
 _KEPT = 8  # graphs, those used last; each takes about as much as its bundle
 
 
@@ -55,6 +57,7 @@ def _place() -> Path | None:
 
 def _forget_oldest(place: Path) -> None:
     with contextlib.suppress(OSError):  # another process may take one away at the same time
-        by_use = sorted(place.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+        ours = [folder for folder in place.iterdir() if _OWN_NAME.fullmatch(folder.name)]
+        by_use = sorted(ours, key=lambda folder: folder.stat().st_mtime, reverse=True)
         for folder in by_use[_KEPT:]:
             shutil.rmtree(folder, ignore_errors=True)

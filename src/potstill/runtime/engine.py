@@ -25,7 +25,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Return "torch", later "openvino" or "onnx"."""
+        """Return "torch", "openvino" or "onnx"."""
         ...
 
     @property
@@ -35,7 +35,10 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> str:
-        """Return the number format of the large products: "fp32", "bf16", "fp16"."""
+        """Return the number format of the large products, or what a stored graph holds.
+
+        That is "fp32", "bf16" or "fp16"; of stored graphs "int8", "int8-weights" or "int4".
+        """
         ...
 
     def run(self, batch: RaggedBatch, outputs: Sequence[str] = ("logits",)) -> Outputs:

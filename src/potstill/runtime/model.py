@@ -190,7 +190,8 @@ def load(  # noqa: PLR0913 - the choices of one loading, all by name
         engine: "openvino" or "onnx" (CPU, without torch), "torch", or "auto": see `engines`.
         device: "auto", "cpu", "cuda", "mps".
         precision: "auto" is bf16 where the hardware multiplies it, else "fp32".
-        threads: of the engine; None: what affinity and quota allow.
+        threads: of the engine; None: what affinity and quota allow. With torch they are those of
+            the whole process, and the last loading sets them.
         max_length: tokens at which texts are cut; None: what the folder says.
         allow_pickle: convert a folder of pickles once, in a child process.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.bundle.folder import ModelFolder
+from potstill.hardware import chosen_threads
 from potstill.models.attention import has_flat_attention
 from potstill.models.heads import mean_of_texts
 from potstill.models.layout import How, arrange
@@ -124,12 +125,13 @@ def load_torch_engine(
 ) -> TorchEngine:
     """Load a folder's model for inference.
 
+    Torch has one number of threads for the whole process: it is set here.
+
     Raises:
         ModelError: the weights do not fit.
         RecipeError: a device or precision that this machine does not have.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or chosen_threads())
     chosen_device = resolve_device(device)
     chosen_precision = resolve_precision(precision, chosen_device)
     model = load_task_model(folder)

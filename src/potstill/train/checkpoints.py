@@ -18,7 +18,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from potstill.errors import RecipeError
-from potstill.files import flush_folder, sha256_of_file, told_in_one_line, write_atomically
+from potstill.files import (
+    TEMPORARY_SUFFIX,
+    flush_folder,
+    sha256_of_file,
+    told_in_one_line,
+    write_atomically,
+)
 from potstill.recipe import TrainingRecipe, recipe_hash
 
 _KEPT = 2  # the newest, and one before in case the newest is torn by the disk
@@ -145,7 +151,10 @@ class CheckpointFolder:
             return False
 
     def _remove_old(self, state: RunState) -> None:
-        """Keep the newest checkpoints and every best file that one of them names."""
+        """Keep the newest checkpoints and every best file that one of them names.
+
+        What a kill has left half-written goes too: only this process writes here.
+        """
         files = sorted(self.path.glob("step-*.json"))
         for file in files[:-_KEPT]:
             file.unlink()
@@ -155,7 +164,23 @@ class CheckpointFolder:
         for file in self.path.glob("best-*.safetensors"):
             if file not in needed and file != self._best_file(state.best_step or 0):
                 file.unlink()
+        whole = {file.with_suffix(".safetensors") for file in files[-_KEPT:]}
+        halves = set(self.path.glob("step-*.safetensors")) - whole
+        for kind in ("step", "best"):
+            halves |= set(self.path.glob(f"{kind}-*{TEMPORARY_SUFFIX}"))
+        for file in halves:
+            file.unlink()
         flush_folder(self.path)
+
+
+def pause_between(asked_s: float, save_s: float) -> float:
+    """Return the seconds from one checkpoint to the next; 0: there is one at every step.
+
+    Args:
+        asked_s: seconds between them, 0 for every step.
+        save_s: seconds that writing one takes: a fiftieth of the time at most, unless 0 is asked.
+    """
+    return max(asked_s, 50 * save_s) if asked_s else 0.0
 
 
 def _differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ from potstill.train.checkpoints import (
     RunIdentity,
     RunState,
     adam_moments,
+    pause_between,
     set_steps,
 )
 from potstill.train.freed_memory import FreedMemory
@@ -293,7 +294,7 @@ class Run:
         is_last = self.state.step == self.schedule.total_steps
         if wish["stop"] or wish["due"] or is_last:
             self._save()
-        if wish["stop"] and not is_last:
+        if wish["stop"]:  # at the last step too: more may come after it
             raise Stopped(
                 f"stopped after step {self.state.step} of {self.schedule.total_steps}",
                 cure="repeat the command to go on",
@@ -302,9 +303,7 @@ class Run:
     def _checkpoint_is_due(self) -> bool:
         if not self.world.is_main:
             return False
-        pause = self.recipe.checkpoint_every_s
-        if pause:
-            pause = max(pause, 50 * self._save_took)
+        pause = pause_between(self.recipe.checkpoint_every_s, self._save_took)
         return time.perf_counter() - self._saved_at >= pause
 
     def _save(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from potstill.models.task_model import TaskModel
 from potstill.recipe import TrainingRecipe
-from potstill.train.checkpoints import CheckpointFolder, RunIdentity
+from potstill.train.checkpoints import CheckpointFolder, RunIdentity, pause_between
 from potstill.train.loop import Run, Score
 from potstill.train.objective import Objective
 from potstill.train.world import World
@@ -44,8 +44,9 @@ class Rehearsal:
     def run_seconds(self, recipe: TrainingRecipe) -> float:
         """Return what the whole run will take: steps, scores, and checkpoints between them."""
         steps = self.total_tokens / self.tokens_per_second
-        pause = max(recipe.checkpoint_every_s, 50 * self.save_seconds)  # as the loop saves
-        return steps * (1 + self.save_seconds / pause) + self.scores * self.score_seconds
+        pause = pause_between(recipe.checkpoint_every_s, self.save_seconds)
+        saves = steps / pause if pause else self.total_steps
+        return steps + saves * self.save_seconds + self.scores * self.score_seconds
 
 
 def rehearse(  # noqa: PLR0913 - the parts of a run, each of its own kind

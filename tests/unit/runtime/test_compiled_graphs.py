@@ -66,6 +66,20 @@ def test_where_nothing_can_be_written_nothing_is_kept(
     assert compiled_folder(["a"]) is None
 
 
+def test_what_is_called_otherwise_is_never_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path))
+    folders = [tmp_path / "openvino" / f"my-checkout-{number}" for number in range(10)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        os.utime(folder, (1_000, 1_000))
+    for number in range(10):
+        compiled_folder([str(number)])
+    assert all(folder.is_dir() for folder in folders)
+    assert len(list((tmp_path / "openvino").iterdir())) == 10 + 8
+
+
 def test_those_used_last_are_kept() -> None:
     folders = [compiled_folder([str(number)]) for number in range(8)]
     for age, folder in enumerate(reversed(folders)):
