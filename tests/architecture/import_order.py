@@ -21,6 +21,7 @@ ABOVE_TORCH = (
     "errors",
     "shapes",
     "files",
+    "hub_names",
     "hardware",
     "recipe",
     "text",

@@ -86,6 +86,11 @@ class HeadSpec:
         return self.kind in {"classification", "embedding"}
 
     @property
+    def answers_one_number(self) -> bool:
+        """Tell whether the answer is one number, not a choice among classes."""
+        return self.kind == "classification" and len(self.labels) == 1
+
+    @property
     def is_mean_classifier(self) -> bool:
         """Tell whether this is the form that is potstill's alone."""
         return self.kind == "classification" and self.pooling == "mean"

@@ -23,11 +23,10 @@ from potstill.errors import (
     PotstillError,
     StorageError,
 )
+from potstill.hub_names import PREFIX, is_hub
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-PREFIX = "hub:"
 
 # Patterns of names from the root of a repository. `*` would match a slash too, so each name is
 # written out: `*.json` would fetch every checkpoint in every folder.
@@ -79,7 +78,7 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None) -> Path:
         OutputError, StorageError: the cache cannot be written, or its disk is full.
     """
     text = str(name_or_path)
-    if not text.startswith(PREFIX):
+    if not is_hub(text):
         return _local(text, revision)
     name = _parse(text, revision)
     hub = _import_hub()

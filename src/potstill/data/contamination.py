@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from potstill.data.corpus import Corpus
 from potstill.data.corpus_blocks import ids_of
 from potstill.data.corpus_shards import Int64, Shard
-from potstill.data.hub_rows import PREFIX
 from potstill.data.opening import opened
 from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
 from potstill.errors import DataError
 from potstill.files import sha256_of_file, write_atomically
+from potstill.hub_names import is_hub
 from potstill.text.tokenizer import Tokenizer
 
 Tell = Callable[[int, int], None]
@@ -50,17 +50,6 @@ class Contamination:
     evaluation_texts: int  # different ones
     short_texts: int  # of them, not looked for
     tokens: int  # of the contaminated documents
-
-    def by_shard(self, corpus: Corpus) -> list[Int64]:
-        """Return the contaminated documents of each shard, numbered inside it from 0."""
-        numbers = np.array(self.documents, dtype=np.int64)
-        firsts = corpus.first_documents
-        return [
-            part - first
-            for part, first in zip(
-                np.split(numbers, np.searchsorted(numbers, firsts[1:-1])), firsts, strict=False
-            )
-        ]
 
 
 def find_contamination(
@@ -246,7 +235,7 @@ def _hash(corpus: Corpus, evaluation: Sequence[object]) -> str:
 
 def _source_hash(source: object) -> str:
     """Return the hash of a file, which need not be parsed for it, or of the texts of other rows."""
-    if isinstance(source, str | PathLike) and not str(source).startswith(PREFIX):
+    if isinstance(source, str | PathLike) and not is_hub(source):
         path = Path(source)
         with opened(path):
             return f"{path.suffix.lower()} {sha256_of_file(path)}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeVar
@@ -229,18 +228,6 @@ def blocks_of(
                 bytes_read=bytes_before + source.bytes_read,
             )
         bytes_before += source.bytes_read
-
-
-def read_ahead(items: Generator[T]) -> Iterator[T]:
-    """Yield the items, while a thread of its own makes the next one ready."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        try:
-            coming = pool.submit(next, items, None)
-            while (item := coming.result()) is not None:
-                coming = pool.submit(next, items, None)
-                yield item
-        finally:
-            pool.submit(items.close)
 
 
 def key_of(text: str) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from potstill.data.ahead import made_ahead
 from potstill.data.corpus import Corpus, open_corpus, tokenizer_hash
 from potstill.data.corpus_blocks import (
     EncodedBlock,
@@ -21,7 +22,6 @@ from potstill.data.corpus_blocks import (
     Fate,
     SeenTexts,
     blocks_of,
-    read_ahead,
 )
 from potstill.data.corpus_files import CorpusSource
 from potstill.data.corpus_manifest import (
@@ -149,7 +149,7 @@ class _Build:
         seen = SeenTexts(self._keys_of_shards())
         total = sum(source.size_bytes for source in sources)
         blocks = blocks_of(sources, start=self.at, block_documents=block_documents)
-        for block in read_ahead(blocks):
+        for block in made_ahead(blocks):
             self._add(encoder.encode(block, seen))
             tell(block.bytes_read, max(total, block.bytes_read))
         self._finish()

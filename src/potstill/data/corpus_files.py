@@ -15,11 +15,11 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from potstill.data import fields
 from potstill.data.decompression import ARCHIVES, archive_faults_told, plain_stream
-from potstill.data.hub_rows import PREFIX
 from potstill.data.hub_stream import hub_stream
 from potstill.data.jsonl import not_json
 from potstill.data.opening import decoded, numbered_lines, opened
 from potstill.errors import DataError, MissingExtraError
+from potstill.hub_names import PREFIX, is_hub
 
 Kind = Literal["text", "jsonl", "parquet", "hub"]
 
@@ -206,7 +206,7 @@ class CorpusSource:
 
 
 def _kind_of(source: str) -> Kind:
-    if source.startswith(PREFIX):
+    if is_hub(source):
         return "hub"
     path = Path(source)
     suffix = path.suffix.lower()

@@ -16,7 +16,7 @@ from potstill.data.corpus import Corpus
 from potstill.data.corpus_blocks import FRAME
 from potstill.data.corpus_shards import Int64
 from potstill.errors import RecipeError
-from potstill.text.ragged import Int32, RaggedBatch, offsets_of
+from potstill.text.ragged import Int32, RaggedBatch, offsets_of, stretches
 
 SHORTEST = 12  # tokens: the original code dropped texts of 11 and fewer
 
@@ -70,8 +70,8 @@ class CorpusRows:
         shard_B, start_B = self.shard_R[chosen], self.start_R[chosen]
         for shard in np.unique(shard_B):
             rows = np.flatnonzero(shard_B == shard)
-            sources = _stretches(start_B[rows], lengths[rows])
-            targets = _stretches(offsets[rows].astype(np.int64) + 1, lengths[rows])
+            sources = stretches(start_B[rows], lengths[rows])
+            targets = stretches(offsets[rows].astype(np.int64) + 1, lengths[rows])
             ids[targets] = self.corpus.shards[shard].ids[sources]
         return RaggedBatch(ids, offsets)
 
@@ -177,14 +177,6 @@ def _pieces(
         np.minimum(lengths[of_document] - before, piece),
         local[of_document] + corpus.first_documents[number],
     )
-
-
-def _stretches(starts: Int64, lengths: Int64) -> Int64:
-    """Return the places starts[i], starts[i] + 1, ... of each stretch, one after another."""
-    ends = np.cumsum(lengths)
-    shift: Int64 = np.repeat(starts - (ends - lengths), lengths)
-    shift += np.arange(shift.size)
-    return shift
 
 
 def _held_out(documents: int, share: float | None, count: int | None) -> int:

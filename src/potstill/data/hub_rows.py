@@ -10,8 +10,8 @@ from typing import Any
 from potstill.data.in_memory import rows_from_dataset
 from potstill.data.rows import Rows
 from potstill.errors import DataError, MissingExtraError
+from potstill.hub_names import PREFIX
 
-PREFIX = "hub:"
 _FORM = "hub:NAME, hub:OWNER/NAME, hub:OWNER/NAME/CONFIG, each with :SPLIT at its end if wanted"
 _NOTHING_IS_SENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from potstill.data.conll import read_conll
 from potstill.data.delimited import read_csv, read_tsv
-from potstill.data.hub_rows import PREFIX, read_hub
+from potstill.data.hub_rows import read_hub
 from potstill.data.in_memory import (
     Dataset,
     Frame,
@@ -21,6 +21,7 @@ from potstill.data.parquet import read_parquet
 from potstill.data.rows import Rows
 from potstill.data.squad import read_squad
 from potstill.errors import DataError, RecipeError
+from potstill.hub_names import is_hub
 
 
 def read_rows(source: object, *, limit: int | None = None) -> Rows:
@@ -69,7 +70,7 @@ def _dispatched(source: Any, limit: int | None) -> Rows:
     match source:
         case Rows():
             return source if limit is None else source.take(range(min(limit, len(source))))
-        case str() if source.startswith(PREFIX):
+        case str() if is_hub(source):
             return read_hub(source, limit=limit)
         case str() | PathLike():
             return _read_file(Path(source), limit)

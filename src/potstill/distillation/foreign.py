@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from potstill.bundle.hub import PREFIX, resolve
+from potstill.bundle.hub import resolve
 from potstill.bundle.sentence_transformers import VectorRecipe, read_vector_recipe
 from potstill.data.rows import Rows
 from potstill.distillation.signals import Tell
@@ -36,6 +36,7 @@ from potstill.errors import (
     PotstillError,
     RecipeError,
 )
+from potstill.hub_names import PREFIX, is_hub
 
 Floats = NDArray[np.float32]
 
@@ -267,7 +268,7 @@ def _library() -> Any:
 
 
 def _folder(name: str) -> Path:
-    if not name.startswith(PREFIX) and not Path(name).is_dir():
+    if not is_hub(name) and not Path(name).is_dir():
         raise ModelError(
             "no such model folder", where=name, cure=f"a model on the hub is written {PREFIX}NAME"
         )

@@ -28,7 +28,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from potstill.errors import RecipeError, StorageError
 from potstill.files import TEMPORARY_SUFFIX, told_in_one_line, write_atomically
-from potstill.text.ragged import RaggedBatch, offsets_of
+from potstill.text.ragged import RaggedBatch, offsets_of, tokens_of
 from potstill.train.objective import Int64
 
 Array = NDArray[np.generic]
@@ -323,7 +323,7 @@ def _stretches(offsets: Int64, rows: Int64) -> tuple[Int64, Int64]:
     """Return the entries of some rows, one row after another, and where each row begins there."""
     counts = offsets[rows + 1] - offsets[rows]
     own = _running_sum(counts)
-    return np.arange(own[-1]) + np.repeat(offsets[rows] - own[:-1], counts), own
+    return tokens_of(rows, offsets), own
 
 
 def _running_sum(counts: NDArray[np.generic]) -> Int64:

@@ -22,8 +22,7 @@ from potstill.distillation.signals import Signals, Teacher, Tell
 from potstill.errors import StorageError
 from potstill.files import told_in_one_line, write_atomically
 from potstill.text.batching import batches_by_tokens
-from potstill.text.ragged import offsets_of
-from potstill.train.learnable import tokens_of
+from potstill.text.ragged import offsets_of, tokens_of
 from potstill.train.objective import Int64
 
 _DONE = "done.json"

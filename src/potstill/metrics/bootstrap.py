@@ -42,28 +42,6 @@ def interval(
     return _percentiles(point(metric, statistics_BS), values_R)
 
 
-def paired_interval(
-    metric: Metric,
-    one_BS: Floats,
-    other_BS: Floats,
-    compare: Callable[[Floats, Floats], Floats],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Interval:
-    """Return a comparison of two models (difference, ratio) on the same resampled rows.
-
-    Args:
-        metric: what both are measured by.
-        one_BS: statistics of the first model.
-        other_BS: statistics of the second on the same rows, in the same order.
-        compare: values of both, element by element, to the comparison.
-        seed: of the resamples; the same rows and seed give the same resamples.
-        resamples: R.
-    """
-    return joint_interval(metric, [[one_BS], [other_BS]], compare, seed=seed, resamples=resamples)
-
-
 def joint_interval(
     metric: Metric,
     sides: Sequence[Sequence[Floats]],

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
+from potstill.data.ahead import made_ahead
 from potstill.data.in_memory import Frame
 from potstill.data.rows import Rows
 from potstill.errors import DataError, InputError
-from potstill.runtime.ahead import made_ahead
 from potstill.runtime.engine import Engine
 from potstill.tasks.kinds import ANSWERABLE, task_of_model
 from potstill.tasks.task import Lengths, Task

@@ -179,7 +179,7 @@ def leaves_last_layer(head: HeadSpec) -> bool:
     A class stands beside others and bf16 leaves their order; a number stands for itself, and bf16
     would leave it three digits. The graph's logits are that layer's input, (R, F, D).
     """
-    return head.kind == "classification" and len(head.labels) == 1
+    return head.answers_one_number
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,8 @@ from potstill.runtime.packed_rows import (
     RowSize,
     bucketed,
     packed_requests,
-    token_numbers,
 )
-from potstill.text.ragged import RaggedBatch
+from potstill.text.ragged import RaggedBatch, tokens_of
 
 Floats = NDArray[np.float32]
 Inputs = Mapping[str, NDArray[np.int32]]
@@ -108,7 +107,7 @@ class PackedEngine(ABC):
         """Copy what was computed to where its texts stand in the batch."""
         (rows_found,) = found
         if not self._shapes.is_per_text(name):
-            result[token_numbers(batch, rows.texts)] = rows_found[: rows.batch.total_tokens]
+            result[tokens_of(rows.texts, batch.offsets)] = rows_found[: rows.batch.total_tokens]
             return
         rows_found = rows_found[: len(rows.texts)]
         if name == "logits" and self._last_layer is not None:

@@ -8,7 +8,7 @@ Legend: B texts and N tokens of a batch, b and n of a call, R rows, T slots of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,9 +94,3 @@ def _laid(batch: RaggedBatch, texts: Int64, row_tokens: int) -> PackedRows:
 def bucketed(tokens: int, bucket: int = BUCKET) -> int:
     """Return the next size of those that are met."""
     return -(-tokens // bucket) * bucket
-
-
-def token_numbers(batch: RaggedBatch, texts: Sequence[int] | Int64) -> Int64:
-    """Return where the tokens of some texts lie among the N of their batch, in their order."""
-    numbered = RaggedBatch(np.arange(batch.total_tokens, dtype=np.int32), batch.offsets)
-    return numbered.take(texts).ids.astype(np.int64)

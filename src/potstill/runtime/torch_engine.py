@@ -22,9 +22,8 @@ from potstill.models.precision import DTYPES, Precision, resolve_device, resolve
 from potstill.models.task_model import TaskModel
 from potstill.runtime.engine import STATE_PREFIX, Outputs
 from potstill.runtime.outputs import OutputShapes
-from potstill.runtime.packed_rows import token_numbers
 from potstill.text.batching import batches_by_tokens
-from potstill.text.ragged import RaggedBatch
+from potstill.text.ragged import RaggedBatch, tokens_of
 
 Floats = NDArray[np.float32]
 Order = NDArray[np.int64]
@@ -136,7 +135,7 @@ def load_torch_engine(
     chosen_precision = resolve_precision(precision, chosen_device)
     model = load_task_model(folder)
     head: Any = model.head
-    numbers = copy.deepcopy(head.output) if _answers_numbers(model) else None
+    numbers = copy.deepcopy(head.output) if model.spec.answers_one_number else None
     model = model.to(chosen_device, DTYPES[chosen_precision])
     if numbers is not None:  # the layer that holds mean and spread stays as it was stored
         head.output = numbers.to(chosen_device)
@@ -144,16 +143,12 @@ def load_torch_engine(
     return TorchEngine(model, precision=chosen_precision)
 
 
-def _answers_numbers(model: TaskModel) -> bool:
-    return model.spec.kind == "classification" and len(model.spec.labels) == 1
-
-
 def _in_callers_order(
     batch: RaggedBatch, chosen: Sequence[Order], parts: Sequence[Floats], *, per_text: bool
 ) -> Floats:
     """Put the rows of inner batches back into the order of `batch`."""
     joined, texts = np.concatenate(parts), np.concatenate(chosen)
-    rows = texts if per_text else token_numbers(batch, texts)
+    rows = texts if per_text else tokens_of(texts, batch.offsets)
     restored = np.empty_like(joined)
     restored[rows] = joined
     return restored

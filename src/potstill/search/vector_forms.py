@@ -191,21 +191,6 @@ def from_bits(bits_KB: NDArray[np.uint8]) -> Floats:
     return np.unpackbits(bits_KB, axis=1).astype(np.float32) * 2 - 1
 
 
-def bit_scores(queries_QD: Floats, bits_KB: NDArray[np.uint8]) -> Floats:
-    """Return (Q, K) of query · (2 bit - 1): queries keep their floats, documents only signs.
-
-    It ranks better than the Hamming distance, which would round the queries as well.
-    Source: the rescoring step of Yamada et al. 2021, arXiv 2106.00882.
-
-    Raises:
-        ShapeError: the bits are not those of the queries' dimensions.
-    """
-    bytes_needed = expect(queries_QD, "Q D", name="queries")["D"] // _BITS_OF_A_BYTE
-    expect(bits_KB, "K B", name="bits", hint="eight dimensions are one byte", B=bytes_needed)
-    scores_QK: Floats = queries_QD.astype(np.float32) @ from_bits(bits_KB).T
-    return scores_QK
-
-
 def _to_float16(vectors_KD: Floats) -> NDArray[np.float16]:
     greatest = np.finfo(np.float16).max
     if vectors_KD.size and np.abs(vectors_KD).max() > greatest:

@@ -8,7 +8,6 @@ Legend: B rows, W windows, N tokens, C outputs, S statistics of a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -225,8 +224,3 @@ def texts_shown(rows: Rows) -> list[str]:
     if "text_pair" not in rows:
         return texts
     return [f"{one} | {two}" for one, two in zip(texts, rows.column("text_pair"), strict=True)]
-
-
-def one_a_row(shown: Sequence[Any]) -> list[str]:
-    """Return values in words."""
-    return [f"{value:.3f}" if isinstance(value, float) else str(value) for value in shown]

@@ -6,7 +6,7 @@ Pure functions of lengths; nothing here sees a token. Legend: B texts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,18 +35,6 @@ def batches_by_tokens(
         batches.append(order[start:end])
         start = end
     return batches
-
-
-def restore_order(batches: Sequence[Indices], results: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Join the results of batches, one row a text, in the order in which the texts came.
-
-    Shapes: for batch b of B_b texts an array (B_b, ...) -> (B, ...).
-    """
-    assert batches, "no batch, no result: this is a bug"
-    joined = np.concatenate(list(results))
-    restored = np.empty_like(joined)
-    restored[np.concatenate(list(batches))] = joined
-    return restored
 
 
 def padding_share(lengths: NDArray[np.integer], batches: Sequence[Indices]) -> float:

@@ -32,12 +32,6 @@ class Packing:
         before = np.cumsum(self.lengths) - self.lengths
         return np.repeat(starts - before, self.lengths) + np.arange(self.lengths.sum())
 
-    @property
-    def fill_share(self) -> float:
-        """Return real tokens / slots; 1 where there is no slot."""
-        slots = self.rows * self.row_tokens
-        return float(self.lengths.sum() / slots) if slots else 1.0
-
 
 def pack(lengths: NDArray[np.integer], *, row_tokens: int, arrival_order: bool = False) -> Packing:
     """Put texts into rows of at most `row_tokens`.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,13 +73,9 @@ class RaggedBatch:
     def take(self, indices: Sequence[int] | NDArray[np.integer]) -> RaggedBatch:
         """Return the chosen texts, in the order given."""
         chosen = np.asarray(indices, dtype=np.int64)
-        lengths = self.lengths[chosen]
-        offsets = offsets_of(lengths)
-        # token n of the result lies at: start of its text here + its place inside the text
-        shift = np.repeat(self.offsets[:-1][chosen].astype(np.int64) - offsets[:-1], lengths)
-        positions = np.arange(offsets[-1], dtype=np.int64) + shift
-        types = None if self.token_types is None else self.token_types[positions]
-        return RaggedBatch(self.ids[positions], offsets, types)
+        places = tokens_of(chosen, self.offsets)
+        types = None if self.token_types is None else self.token_types[places]
+        return RaggedBatch(self.ids[places], offsets_of(self.lengths[chosen]), types)
 
     def positions(self) -> Int32:
         """Return each token's place inside its text, (N,), counted from 0."""
@@ -102,6 +99,21 @@ def concatenate(batches: Sequence[RaggedBatch]) -> RaggedBatch:
             ]
         )
     return RaggedBatch(_join([batch.ids for batch in batches]), offsets_of(lengths), types)
+
+
+def tokens_of(texts: Sequence[int] | NDArray[np.integer], offsets: NDArray[np.integer]) -> Int64:
+    """Return the places of the tokens of some texts, text by text."""
+    chosen = np.asarray(texts, dtype=np.int64)
+    starts, ends = (part[chosen].astype(np.int64) for part in (offsets[:-1], offsets[1:]))
+    return stretches(starts, ends - starts)
+
+
+def stretches(starts: Int64, lengths: Int64) -> Int64:
+    """Return the places starts[i], starts[i] + 1, ... of each stretch, one after another."""
+    before = np.cumsum(lengths) - lengths
+    places: Int64 = np.repeat(starts - before, lengths)
+    places += np.arange(places.size)
+    return places
 
 
 def offsets_of(lengths: Sequence[int] | NDArray[np.integer]) -> Int32:

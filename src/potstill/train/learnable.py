@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.text.ragged import RaggedBatch, concatenate
+from potstill.text.ragged import RaggedBatch, concatenate, tokens_of
 
 Int64 = NDArray[np.int64]
 Values = NDArray[Any]
@@ -69,12 +69,6 @@ def known_targets(targets: Values) -> NDArray[np.bool_]:
     return np.asarray(is_known.all(axis=1))
 
 
-def unknown_like(targets: Values, count: int) -> Values:
-    """Return targets of the same kind that are all unknown."""
-    unknown = np.nan if np.issubdtype(targets.dtype, np.floating) else -1
-    return np.full((count, *targets.shape[1:]), unknown, dtype=targets.dtype)
-
-
 def joined(parts: Sequence[Learnable]) -> Learnable:
     """Join parts of one kind one after another."""
     masks = [part.readable_N for part in parts]
@@ -84,13 +78,3 @@ def joined(parts: Sequence[Learnable]) -> Learnable:
         None if masks[0] is None else np.concatenate([mask for mask in masks if mask is not None]),
         parts[0].per_token,
     )
-
-
-def tokens_of(rows: Int64, offsets: NDArray[np.integer]) -> Int64:
-    """Return the places of the rows' tokens, row by row."""
-    if not len(rows):
-        return np.zeros(0, dtype=np.int64)
-    starts = offsets[:-1].astype(np.int64)[rows]
-    lengths = np.diff(offsets).astype(np.int64)[rows]
-    shift = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-    return np.asarray(np.arange(int(lengths.sum()), dtype=np.int64) + shift)

@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from potstill.data import fields
+from potstill.data.ahead import made_ahead
 from potstill.data.columns import Columns, select_columns
 from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
 from potstill.errors import DataError, OutputError, RunError
 from potstill.files import told_in_one_line
-from potstill.runtime.ahead import made_ahead
 from potstill.runtime.model import Model, load
 from potstill.search.stored_vectors import VectorHead, require_vector_file, vector_file
 from potstill.search.vector_forms import Floats, Form, cut, int8_ranges, require_form

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from potstill.data.rows import Rows
 from potstill.distillation.signals import Signals
+from potstill.text.ragged import tokens_of
 from potstill.text.windows import Windows
-from potstill.train.learnable import Learnable, tokens_of
+from potstill.train.learnable import Learnable
 from potstill.train.objective import Int64
 
 Floats = NDArray[np.float32]

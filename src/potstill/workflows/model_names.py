@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from potstill.errors import InputError
-
-_HUB = "hub:"
+from potstill.hub_names import PREFIX, is_hub
 
 
 def shown_names(models: Sequence[str]) -> list[str]:
@@ -45,8 +44,8 @@ def find_model(asked: str, models: Sequence[str], names: Sequence[str]) -> int:
 
 def _parts(model: str) -> tuple[str, ...]:
     """Return the parts of a path or hub name; whatever way a folder is written, the same ones."""
-    if model.startswith(_HUB):
-        return (_HUB, *model.removeprefix(_HUB).split("/"))
+    if is_hub(model):
+        return (PREFIX, *model.removeprefix(PREFIX).split("/"))
     return Path(model).resolve().parts
 
 
@@ -54,5 +53,5 @@ def _shortest(parts: tuple[str, ...], parts_of: Sequence[tuple[str, ...]]) -> st
     for count in range(1, len(parts) + 1):
         ending = parts[-count:]
         if sum(other[-count:] == ending for other in parts_of) == 1:
-            return "/".join(ending).replace(f"{_HUB}/", _HUB)
+            return "/".join(ending).replace(f"{PREFIX}/", PREFIX)
     return "/".join(parts)  # one path is the ending of another: it is told in full

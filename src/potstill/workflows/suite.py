@@ -26,6 +26,7 @@ from potstill.data.retrieval import files_of
 from potstill.data.rows import Rows, joined
 from potstill.errors import RecipeError
 from potstill.files import sha256_of_file, told_in_one_line, write_atomically
+from potstill.hub_names import is_hub
 from potstill.recipe import recipe_hash, with_settings
 from potstill.report import Report
 from potstill.tasks import reading
@@ -41,7 +42,6 @@ from potstill.workflows.suite_file import Suite, SuiteTask, read_suite
 from potstill.workflows.suite_test import (
     TestSet,
     columns_of,
-    is_hub,
     judge_model,
     read_test,
     require_metric,

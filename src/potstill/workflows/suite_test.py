@@ -13,6 +13,7 @@ from potstill.data.columns import Columns
 from potstill.data.retrieval import Retrieval, read_retrieval
 from potstill.data.rows import Rows
 from potstill.errors import RecipeError
+from potstill.hub_names import is_hub
 from potstill.metrics.mean_of import of_parts
 from potstill.metrics.metric import CountMetric
 from potstill.recipe import require_choice
@@ -22,8 +23,6 @@ from potstill.tasks.embedding import Embedding
 from potstill.tasks.kinds import task_from_rows
 from potstill.workflows.retrieval import METRICS, USUAL_METRIC, judge_retrieval
 from potstill.workflows.suite_file import SuiteTask
-
-_HUB = "hub:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +47,6 @@ class JudgedModel:
     trivial_word: str
     rows: int
     notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def is_hub(name: str) -> bool:
-    """Tell whether a name is one on the hub."""
-    return name.startswith(_HUB)
 
 
 def columns_of(task: SuiteTask) -> Columns:

@@ -26,6 +26,7 @@ from potstill.bundle.runtime_files import (
 from potstill.data.plain_texts import plain_texts
 from potstill.errors import MissingExtraError, RecipeError
 from potstill.hardware import chosen_threads, cpu_has_bf16
+from potstill.hub_names import is_hub
 from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_choice
 from potstill.runtime.choice import EngineChoice, flags_here
@@ -97,7 +98,7 @@ def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> d
         DataError: no texts.
         MissingExtraError: no engine is installed.
     """
-    if str(model).startswith("hub:"):
+    if is_hub(model):
         raise RecipeError(
             f"{model} lies in the hub's cache, where nothing is stored",
             cure="potstill export MODEL --format hf --out FOLDER, and tune that",

@@ -70,12 +70,6 @@ def test_the_fast_search_finds_what_the_slow_twin_finds(
     assert found.tokens == sum(len(documents[number].split()) for number in expected)
     assert found.evaluation_texts == len(set(texts))
     assert found.short_texts == sum(len(text.split()) < 8 for text in set(texts))
-    by_shard = found.by_shard(corpus)
-    assert len(by_shard) == len(corpus.shards)
-    joined = np.concatenate(
-        [part + first for part, first in zip(by_shard, corpus.first_documents, strict=False)]
-    )
-    assert joined.tolist() == expected
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from potstill.metrics.bootstrap import interval, paired_interval
+from potstill.metrics.bootstrap import interval, joint_interval
 from potstill.metrics.classification import Accuracy, ClassF1, MacroF1, Matthews
 from potstill.metrics.correlation import Spearman
 from potstill.metrics.metric import CountMetric, point
@@ -68,7 +68,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 def test_a_model_compared_with_itself_has_no_spread() -> None:
     statistics = MacroF1(CLASSES).statistics(*_noisy(300, 0.6, seed=3))
-    found = paired_interval(MacroF1(CLASSES), statistics, statistics, np.subtract)
+    found = joint_interval(MacroF1(CLASSES), [[statistics], [statistics]], np.subtract)
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
@@ -77,7 +77,7 @@ def test_pairing_narrows_the_interval_of_a_difference() -> None:
     worse = predicted.copy()
     worse[:20] = (targets[:20] + 1) % CLASSES
     one, other = (Accuracy().statistics(guess, targets) for guess in (worse, predicted))
-    paired = paired_interval(Accuracy(), one, other, np.subtract)
+    paired = joint_interval(Accuracy(), [[one], [other]], np.subtract)
     alone = interval(Accuracy(), other)
     assert paired.high < 0
     assert paired.high - paired.low < alone.high - alone.low

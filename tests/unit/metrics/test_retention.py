@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from sklearn.metrics import f1_score
 
-from potstill.metrics.bootstrap import joint_interval, paired_interval
 from potstill.metrics.classification import Accuracy, MacroF1
 from potstill.metrics.retention import difference, gain_retained, is_above, retention
 
@@ -124,13 +123,6 @@ def test_the_paired_interval_is_scipys_percentile_bootstrap() -> None:
     assert ours.value == pytest.approx(statistic(one, other, targets))
     assert ours.low == pytest.approx(theirs.low, abs=0.012)
     assert ours.high == pytest.approx(theirs.high, abs=0.012)
-
-
-def test_paired_is_joint_of_one_model_a_side() -> None:
-    one, other = side(70, right=0.8), side(70, right=0.6, seed=5)
-    assert paired_interval(METRIC, one, other, np.subtract) == joint_interval(
-        METRIC, [[one], [other]], np.subtract
-    )
 
 
 def test_ten_thousand_resamples_of_ten_thousand_rows_are_a_matter_of_seconds() -> None:

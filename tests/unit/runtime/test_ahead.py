@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import potstill
+from potstill.data.ahead import made_ahead
 from potstill.data.rows import Rows
 from potstill.errors import DataError
-from potstill.runtime.ahead import made_ahead
 from potstill.workflows import embed as embed_workflow
 from potstill.workflows.embed import _Encoding
 from tests.folders import write_tiny_model
@@ -68,14 +68,19 @@ def test_nothing_goes_on_when_the_caller_leaves() -> None:
     made: list[int] = []
 
     def parts() -> Iterator[int]:
-        for number in range(1_000):
-            made.append(number)
-            yield number
+        try:
+            for number in range(1_000):
+                made.append(number)
+                yield number
+        finally:
+            closed_by.append(threading.current_thread().name)
 
+    closed_by: list[str] = []
     found = made_ahead(parts())
     next(found)
     found.close()
     assert len(made) <= 2
+    assert [name.partition("_")[0] for name in closed_by] == ["ahead"]  # who ran it
     assert not [each for each in threading.enumerate() if each.name.startswith("ahead")]
 
 

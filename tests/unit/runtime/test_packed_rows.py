@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.runtime.packed_rows import PackedRows, RowSize, packed_requests, token_numbers
-from potstill.text.ragged import RaggedBatch
+from potstill.runtime.packed_rows import PackedRows, RowSize, packed_requests
+from potstill.text.ragged import RaggedBatch, tokens_of
 
 SIZE = RowSize(row_tokens=24, request_tokens=64)
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -41,7 +41,7 @@ def test_tokens_come_back_to_their_place(lengths: list[int]) -> None:
     for rows in requests:
         laid = rows.laid_out(rows.batch.ids).reshape(-1)
         assert np.count_nonzero(laid) == rows.batch.total_tokens
-        found[token_numbers(batch, rows.texts)] = laid[rows.slots]
+        found[tokens_of(rows.texts, batch.offsets)] = laid[rows.slots]
     assert found.tolist() == batch.ids.tolist()
 
 

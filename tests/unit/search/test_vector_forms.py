@@ -16,7 +16,6 @@ from potstill.search.vector_forms import (
     FORMS,
     Form,
     as_stored,
-    bit_scores,
     bytes_per_vector,
     cut,
     from_bits,
@@ -128,20 +127,9 @@ def test_bits_are_the_signs(vectors: NDArray[np.float32]) -> None:
 
 def test_bits_are_scored_with_the_floats_of_the_query() -> None:
     queries, documents = normal(5, 24), normal(60, 24, seed=1)
-    scores = bit_scores(queries, to_bits(documents))
-    for q, d in [(0, 0), (4, 59), (2, 17)]:
-        by_hand = sum(
-            float(value) * (2 * int(sign > 0) - 1)
-            for value, sign in zip(queries[q], documents[d], strict=True)
-        )
-        assert scores[q, d] == pytest.approx(by_hand, abs=1e-5)
+    by_hand = queries @ np.where(documents > 0, 1.0, -1.0).T
     _, best = nearest(queries, as_stored(documents, "binary"), top=60)
-    np.testing.assert_allclose(-np.sort(-scores, axis=1), best, atol=1e-5)
-
-
-def test_bits_of_other_dimensions_are_refused() -> None:
-    with pytest.raises(ShapeError, match="eight dimensions are one byte"):
-        bit_scores(normal(2, 16), to_bits(normal(2, 24)))
+    np.testing.assert_allclose(-np.sort(-by_hand, axis=1), best, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)

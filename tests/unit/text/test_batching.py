@@ -15,7 +15,6 @@ from potstill.text.batching import (
     padding_share,
     plan_epoch,
     plan_epoch_by_tokens,
-    restore_order,
 )
 
 lengths_of_texts = st.lists(st.integers(1, 60), max_size=60).map(np.array)
@@ -42,15 +41,6 @@ def test_batches_are_cut_only_where_the_next_text_would_not_fit(lengths, max_tok
 def test_texts_of_equal_length_keep_their_order():
     batches = batches_by_tokens(np.array([3, 5, 3, 5, 3]), max_tokens=1_000)
     assert [batch.tolist() for batch in batches] == [[1, 3, 0, 2, 4]]
-
-
-@given(lengths_of_texts.filter(len), budgets)
-def test_results_come_back_in_the_order_of_the_texts(lengths, max_tokens):
-    batches = batches_by_tokens(lengths, max_tokens=max_tokens)
-    results = [np.stack([batch, lengths[batch]], axis=1) for batch in batches]
-    restored = restore_order(batches, results)
-    np.testing.assert_array_equal(restored[:, 0], np.arange(len(lengths)))
-    np.testing.assert_array_equal(restored[:, 1], lengths)
 
 
 def test_padding_share_counts_the_wasted_positions():

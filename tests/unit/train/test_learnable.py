@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.text.ragged import offsets_of
-from potstill.train.learnable import Learnable, joined, known_targets, tokens_of, unknown_like
+from potstill.text.ragged import offsets_of, tokens_of
+from potstill.train.learnable import Learnable, joined, known_targets
 from tests.tiny import random_batch
 
 LAWS = settings(deadline=None, max_examples=60)
@@ -103,16 +103,6 @@ def test_unknown_is_minus_one_of_whole_numbers_and_nan_of_others(
     targets: np.ndarray, expected: list[bool]
 ) -> None:
     assert known_targets(targets).tolist() == expected
-
-
-@LAWS
-@given(kind=KINDS, count=st.integers(0, 5))
-def test_unknown_targets_join_those_of_the_same_kind(kind: str, count: int) -> None:
-    targets = learnable([3, 2], kind).targets
-    unknown = unknown_like(targets, count)
-    both = np.concatenate([targets, unknown])
-    assert both.dtype == targets.dtype
-    assert known_targets(both).tolist() == [*known_targets(targets).tolist(), *[False] * count]
 
 
 def test_other_ids_keep_the_targets() -> None:
