@@ -31,7 +31,7 @@ from potstill.text.ragged import RaggedBatch, tokens_of
 
 Floats = NDArray[np.float32]
 Inputs = Mapping[str, NDArray[np.int32]]
-_OUT_OF_MEMORY = ("bad_alloc", "can't alloc", "allocat")  # of ONNX Runtime, OpenVINO, both
+_OUT_OF_MEMORY = ("bad_alloc", "can't alloc", "allocate", "allocation")  # as libraries say it
 Take = Callable[[PackedRows, Callable[[str], Floats]], None]  # rows, and what gives an output
 
 
