@@ -21,6 +21,7 @@ ABOVE_TORCH = (
     "errors",
     "shapes",
     "files",
+    "locks",
     "hub_names",
     "hardware",
     "recipe",

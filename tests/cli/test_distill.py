@@ -17,8 +17,8 @@ import torch
 import potstill
 from potstill.bundle.manifest import fingerprint
 from potstill.files import move_into_place
+from potstill.locks import locked
 from potstill.workflows import distill as distill_workflow
-from potstill.workflows.sole_writer import locked
 from tests.cli.test_finetune import CONTRACT, share_right
 from tests.command_line import Said, command, finetuning, said, tree_of, write_jsonl, write_rows
 from tests.distilling import distilling, write_encoder, write_teacher

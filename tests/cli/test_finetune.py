@@ -15,7 +15,7 @@ import pytest
 
 import potstill
 from potstill.errors import MissingExtraError
-from potstill.workflows.sole_writer import locked
+from potstill.locks import locked
 from tests.command_line import command, finetuning, said, said_apart, write_rows
 from tests.folders import write_tiny_model
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from potstill.bundle.manifest import fingerprint
-from potstill.errors import OutputError, Stopped
+from potstill.errors import Stopped
 from potstill.files import sha256_of_file, write_atomically
+from potstill.locks import locked
 from potstill.recipe import recipe_hash, with_settings
 from potstill.tasks.reading import KINDS
 from potstill.train.progress import Progress
 from potstill.workflows import suite as suite_workflow
 from potstill.workflows.distill_recipe import DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe
-from potstill.workflows.sole_writer import locked
 from potstill.workflows.suite import SuiteOptions, asked_cells, run_suite
 from potstill.workflows.suite_file import read_suite
 from potstill.workflows.suite_table import suite_table
@@ -249,15 +252,31 @@ def test_a_suite_killed_between_a_bundle_and_its_report_goes_on(
     assert [cell.kind for cell in run_suite(suite, how)] == ["teacher", "student"]
 
 
-def test_a_bundle_that_another_suite_is_making_is_not_begun_again(
-    file: Path, tmp_path: Path
+def test_a_bundle_that_another_suite_is_making_is_waited_for_and_not_begun_again(
+    file: Path, done: Path, tmp_path: Path
 ) -> None:
     suite = praise_alone(file, tmp_path / "suite.toml")
+    bundles = tmp_path / "runs" / "bundles"
     how = options(tmp_path / "runs", data=file.parent)
     key = asked_cells(suite, how)["praise", "teacher", 0]
-    place = tmp_path / "runs" / "bundles" / f"classification-0-teacher-{key}.suite"
-    with locked(place), pytest.raises(OutputError, match="another run is writing here"):
-        run_suite(suite, how)
+    name = f"classification-0-teacher-{key}"
+    told: list[str] = []
+    other = ExitStack()
+    other.enter_context(locked(bundles / f"{name}.suite"))
+
+    def listen(progress: Progress) -> None:
+        told.append(progress.line())
+        if progress.run.startswith("waiting"):  # the other one ends
+            shutil.copytree(done / "bundles" / name, bundles / name)
+            shutil.copy(done / "bundles" / f"{name}.json", bundles)
+            other.close()
+
+    cells = run_suite(suite, replace(how, listeners=(listen,)))
+    assert [cell.kind for cell in cells] == ["teacher", "student"]
+    waits = [line for line in told if line.startswith("waiting")]
+    assert waits == [f"waiting for {name}, which process {os.getpid()} is making"]
+    assert fingerprint(bundles / name) == fingerprint(done / "bundles" / name)
+    assert not list(bundles.glob("*.suite"))
 
 
 def test_the_command_prints_the_stored_table(

@@ -29,6 +29,8 @@ class Progress:
 
     def line(self) -> str:
         """Return it for people, in one line."""
+        if not self.total_steps:  # see `notice`
+            return self.run
         losses = " ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
         parts = [
             f"{self.run}: step {self.step}/{self.total_steps}".removeprefix(": "),
@@ -84,6 +86,22 @@ def counting(listeners: Sequence[Listener], run: str) -> Callable[[int, int], No
             listener(moment)
 
     return tell
+
+
+def notice(listeners: Sequence[Listener], words: str) -> None:
+    """Tell listeners, once, of something that has no steps: that a run waits, and for whom."""
+    moment = Progress(
+        step=0,
+        total_steps=0,
+        losses={},
+        learning_rate=0.0,
+        gradient_norm=0.0,
+        tokens_per_second=0.0,
+        remaining_s=0.0,
+        run=words,
+    )
+    for listener in listeners:
+        listener(moment)
 
 
 @dataclass(frozen=True, slots=True)

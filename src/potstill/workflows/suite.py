@@ -27,17 +27,17 @@ from potstill.data.rows import Rows, joined
 from potstill.errors import RecipeError
 from potstill.files import sha256_of_file, told_in_one_line, write_atomically
 from potstill.hub_names import is_hub
+from potstill.locks import locked
 from potstill.recipe import recipe_hash, with_settings
 from potstill.report import Report
 from potstill.tasks import reading
 from potstill.tasks.embedding import NAME as EMBEDDING
-from potstill.train.progress import Listener, named
+from potstill.train.progress import Listener, named, notice
 from potstill.workflows.control import CUT_ALONE
 from potstill.workflows.demo import packaged_model
 from potstill.workflows.distill import DistillInputs, control_folder, distill
 from potstill.workflows.distill_recipe import DistillRecipe
 from potstill.workflows.finetune import FinetuneRecipe, Inputs, finetune
-from potstill.workflows.sole_writer import locked
 from potstill.workflows.suite_file import Suite, SuiteTask, read_suite
 from potstill.workflows.suite_test import (
     TestSet,
@@ -275,8 +275,9 @@ class _Runner:
         """Return the stored report of a bundle that was finished before the cell was, or work."""
         file = out.with_name(out.name + ".json")
         if not file.is_file():
-            # A teacher serves several suites, which may be run at the same time.
-            with locked(out.with_name(out.name + ".suite")):
+            # A teacher serves several suites, which may be run at the same time: who comes second
+            # waits for it.
+            with locked(out.with_name(out.name + ".suite"), waiting=partial(self._waits, out)):
                 if not file.is_file():
                     # Killed between bundle and report: the run's state is gone, so begin anew.
                     for leftover in (out, control_folder(out)):
@@ -284,6 +285,10 @@ class _Runner:
                     write_atomically(file, json.dumps(work().to_json()).encode())
         told: Mapping[str, Any] = json.loads(file.read_bytes())
         return {**told, "bundle": out.name}
+
+    def _waits(self, out: Path, process: str) -> None:
+        words = f"waiting for {out.name}, which process {process} is making"
+        notice(self.options.listeners, words)
 
     def _teacher_recipe(self, task: SuiteTask, seed: int) -> FinetuneRecipe:
         if task.task == EMBEDDING:  # it is not tuned, whatever it is judged by
