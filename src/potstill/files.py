@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from potstill.errors import OutputError, PotstillError, StorageError
@@ -97,16 +97,20 @@ def move_into_place(staged: Path, target: Path) -> None:
         flush_folder(target.parent)
 
 
-def require_free(target: Path) -> None:
+def require_free(target: Path, *, but: Collection[str] = ()) -> None:
     """Check that `target` is absent or an empty folder, and that its parent can be written.
 
     Called before long work too, so that a run does not fail at its last step.
+
+    Args:
+        target: where something will be written.
+        but: names of files that may stand there.
 
     Raises:
         OutputError: with the reason and a way out.
     """
     with told_in_one_line(target):
-        fault = _why_not_free(target)
+        fault = _why_not_free(target, but)
         if fault:
             raise OutputError(fault, where=str(target), cure="name a new folder with --out")
         parent = target.absolute().parent
@@ -186,7 +190,7 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _why_not_free(target: Path) -> str | None:
+def _why_not_free(target: Path, but: Collection[str]) -> str | None:
     """Tell what forbids that a new folder is renamed to `target`."""
     if target.name in {"", ".."}:
         return "the output is the folder one stands in, or one above it"
@@ -195,7 +199,8 @@ def _why_not_free(target: Path) -> str | None:
     if target.is_mount():
         return "the output is the root of a mounted disk, which cannot be replaced"
     if target.is_dir():
-        return "the output folder is not empty" if any(target.iterdir()) else None
+        is_empty = all(path.name in but for path in target.iterdir())
+        return None if is_empty else "the output folder is not empty"
     return "the output is a file, not a folder" if target.exists() else None
 
 

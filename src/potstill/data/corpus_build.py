@@ -6,6 +6,7 @@ whole one, and what it makes is what a single sitting would have made, byte for 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,7 @@ from potstill.data.hub_stream import hub_revision
 from potstill.data.opening import opened
 from potstill.errors import DataError, RecipeError
 from potstill.files import TEMPORARY_SUFFIX, require_free, sha256_of_file, told_in_one_line
+from potstill.locks import LOCK, locked
 from potstill.recipe import require_range
 from potstill.text.ragged import Int32
 from potstill.text.tokenizer import Tokenizer
@@ -87,7 +89,7 @@ def build_corpus(
 
     Blank documents, repeated ones and those of mostly unknown tokens are left out and counted.
     A data set of the hub is held to the revision at which the building began. One process builds
-    at a time.
+    at a time; what is finished is opened by any number.
 
     Args:
         sources: files and `hub:` names as `CorpusSource` takes them, in the order of the corpus.
@@ -101,11 +103,27 @@ def build_corpus(
         RecipeError: the folder holds a corpus of other sources, settings or of another tokenizer;
             the difference is told. Or there is no source.
         DataError: a source cannot be read, or nothing in it can be kept.
-        OutputError: the folder holds something else, or cannot be written.
+        OutputError: the folder holds something else, or cannot be written, or another process is
+            building there.
         StorageError: the disk is full; the same call goes on when there is room.
         ModelError: the tokenizer puts more than two special tokens around a text.
     """
     settings = settings or CorpusSettings()
+    stored = _stored(folder)  # before a lock is put into a folder that is none of ours
+    # What is finished needs no lock, and may lie on a disk that cannot be written.
+    is_finished = stored is not None and stored.is_finished and _opens(folder)
+    lock = contextlib.nullcontext() if is_finished else locked(folder, flag="--corpus-folder")
+    with lock:
+        return _built(sources, folder, tokenizer, settings, tell or _say_nothing)
+
+
+def _built(
+    sources: Sequence[Source],
+    folder: Path,
+    tokenizer: Tokenizer,
+    settings: CorpusSettings,
+    tell: Tell,
+) -> Corpus:
     stored = _stored(folder)
     asked, opened_sources = _asked(sources, tokenizer, settings, stored)
     if stored is not None and not stored.is_bare:
@@ -115,13 +133,11 @@ def build_corpus(
             return open_corpus(folder)
     else:
         manifest = asked
-        with told_in_one_line(folder):
-            folder.mkdir(parents=True, exist_ok=True)
     _remove_others(folder, kept_shards=len(manifest.shards))
     manifest.write(folder)
     encoder = Encoder.of(tokenizer, settings.unknown_share)
     build = _Build(folder, manifest)
-    build.run(opened_sources, encoder, settings.block_documents, tell or _say_nothing)
+    build.run(opened_sources, encoder, settings.block_documents, tell)
     return open_corpus(folder)
 
 
@@ -211,12 +227,13 @@ class _Build:
 
 
 def _stored(folder: Path) -> CorpusManifest | None:
-    """Return the manifest of an earlier call, or None for a folder that is free."""
+    """Return the manifest of an earlier call, or None for a folder that is free.
+
+    What a killed call has left before its first manifest counts as free too.
+    """
     stored = read_manifest(folder)
     if stored is None:
-        if folder.is_dir():
-            (folder / f"{FILE}{TEMPORARY_SUFFIX}").unlink(missing_ok=True)
-        require_free(folder)
+        require_free(folder, but=(LOCK, f"{FILE}{TEMPORARY_SUFFIX}"))
     return stored
 
 

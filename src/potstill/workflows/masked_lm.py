@@ -87,7 +87,7 @@ def train_masked_lm(
     require_free(out)
     with joined_world(device, threads) as world:
         ground = Ground(out=out, world=world, device=own_device(device, world), listeners=listeners)
-        with sole_writer(out, world):  # the corpus too
+        with sole_writer(out, world):  # the corpus, which others may read, has its own lock
             return MaskedLMTraining(inputs, recipe, ground).run()
 
 

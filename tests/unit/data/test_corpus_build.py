@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from potstill.data.corpus_manifest import CorpusManifest, Tally
 from potstill.data.text_keys import normalized
 from potstill.errors import DataError, ModelError, OutputError, RecipeError
 from potstill.files import write_atomically
+from potstill.locks import LOCK, locked
 from potstill.text.tokenizer_files import load_tokenizer
 from tests.corpora import (
     SPOKEN,
@@ -246,6 +248,47 @@ def test_a_source_that_failed_before_its_first_shard_can_be_mended(broken, tmp_p
     assert built(tmp_path / "out", write_jsonl(tmp_path / "a.jsonl", texts)).documents == 5
     with pytest.raises(RecipeError, match="another corpus stands here"):
         built(tmp_path / "out", write_jsonl(tmp_path / "a.jsonl", texts[:3]))
+
+
+def test_a_corpus_that_another_process_builds_is_not_begun_anew(tmp_path, monkeypatch):
+    first = write_text(tmp_path / "first.txt", sentences(30))
+    second = write_text(tmp_path / "second.txt", sentences(9))
+    out, refused = tmp_path / "out", []
+    take = corpus_build._Build._take
+
+    def meanwhile(build, block):  # before the first shard is closed
+        if not refused:
+            with pytest.raises(OutputError) as caught:
+                built(out, second)
+            refused.append(str(caught.value))
+        take(build, block)
+
+    monkeypatch.setattr(corpus_build._Build, "_take", meanwhile)
+    assert built(out, first, shard_tokens=200).documents == 30
+    (line,) = refused[0].splitlines()
+    assert f"another run is writing here (process {os.getpid()})" in line
+    assert "wait for it, or name another --corpus-folder" in line
+    assert not (out / LOCK).exists()
+
+
+def test_a_lock_left_by_a_kill_is_no_stranger(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / LOCK).write_text("1")
+    assert built(tmp_path / "out", write_text(tmp_path / "a.txt", sentences(5))).documents == 5
+
+
+def test_a_strangers_folder_keeps_its_own_file_of_that_name(tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in ("letter", LOCK):
+        (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(OutputError, match="not empty"):
+        built(tmp_path / "out", write_text(tmp_path / "a.txt", sentences(5)))
+    assert (tmp_path / "out" / LOCK).read_text() == "mine"
+
+
+def test_a_finished_corpus_is_opened_whoever_holds_it(folder):
+    with locked(folder):
+        assert again(folder).documents == open_corpus(folder).documents
 
 
 def test_another_tokenizer_is_refused(folder, tmp_path):
