@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file
 
 import potstill
 from potstill.errors import InputError, RecipeError, Stopped
+from potstill.locks import locked
 from potstill.recipe import settings_from_toml, with_settings
 from potstill.train.progress import Meter, Progress
 from potstill.workflows.general_distill import GeneralInputs, distill_general
@@ -160,7 +162,8 @@ def test_a_stored_teacher_is_asked_once_for_several_runs(
         assert value < first.answer["start"]["student"][name], name
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "said").rglob("*")}
     other = ("--set", "masked_lm=1", "--seed", "0")
-    second = said(capsys, *words_of(ground, tmp_path / "2", *more, *other, "--json"))
+    with locked(tmp_path / "said"):  # what is whole is read, whoever holds it
+        second = said(capsys, *words_of(ground, tmp_path / "2", *more, *other, "--json"))
     assert second.status == 0
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "said").rglob("*")}
     third = said(capsys, *words_of(ground, tmp_path / "3", *more, "--temperature", "3"))
@@ -182,6 +185,11 @@ def test_guesses_of_other_passages_are_refused_and_foreign_files_are_left_alone(
     assert "something else than a teacher's guesses stands here: part-00" in told.complaint
     assert (signals / "part-00" / "ids.bin").read_bytes() == b"my own file"
     (signals / "part-00" / "ids.bin").unlink()
+    with locked(signals):
+        told = said(capsys, *words_of(ground, tmp_path / "0", *more))
+    assert told.status == 2
+    assert f"said: another run is writing here (process {os.getpid()})" in told.complaint
+    assert "wait for it, or name another --signals-folder" in told.complaint
     for name, status in [(5, 0), (80, 2)]:
         (tmp_path / "rows.jsonl").write_text(json.dumps({"text": texts[name]}) + "\n")
         words = words_of(ground, tmp_path / f"{name}", *more)

@@ -28,6 +28,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from potstill.errors import RecipeError, StorageError
 from potstill.files import TEMPORARY_SUFFIX, told_in_one_line, write_atomically
+from potstill.locks import LOCK
 from potstill.text.ragged import RaggedBatch, offsets_of, tokens_of
 from potstill.train.objective import Int64
 
@@ -153,8 +154,25 @@ def store_guesses(  # noqa: PLR0913 - all by name
         before += last - first
 
 
-def require_room(folder: Path, size_bytes: int) -> None:
+def are_stored(folder: Path, lengths: NDArray[np.integer], *, identity: str) -> bool:
+    """Say whether all passages stand there, so that nobody writes; see `store_guesses`."""
+    borders = _borders(len(lengths))
+    for part in range(PARTS):
+        blocks = len(_block_edges(lengths[borders[part] : borders[part + 1]])) - 1
+        done = _done(_part_folder(folder, part))
+        if blocks and (done is None or (done.identity, done.blocks) != (identity, blocks)):
+            return False
+    return True
+
+
+def require_room(folder: Path, size_bytes: int, *, is_named: bool) -> None:
     """Check that nothing else stands there, and that the disk has room for what is not written yet.
+
+    Args:
+        folder: where the guesses go; made where it is missing.
+        size_bytes: of all guesses.
+        is_named: somebody chose the folder, so that what else stands there is not to be touched.
+            In a run's own one a part without its mark is removed: it is of an earlier version.
 
     Raises:
         RecipeError: something stands there that no writer of ours has left.
@@ -162,14 +180,17 @@ def require_room(folder: Path, size_bytes: int) -> None:
     """
     with told_in_one_line(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        stranger = next((path for path in sorted(folder.iterdir()) if not _is_ours(path)), None)
-        if stranger is not None:
+        strangers = [path for path in sorted(folder.iterdir()) if not _is_ours(path)]
+        if is_named and strangers:
             raise RecipeError(
-                f"something else than a teacher's guesses stands here: {stranger.name}",
+                f"something else than a teacher's guesses stands here: {strangers[0].name}",
                 where=str(folder),
                 allowed="an absent or empty folder, or one that --signals-folder has made",
                 cure="name another --signals-folder",
             )
+        for path in strangers:
+            if path.is_dir() and path.name in _part_names():
+                shutil.rmtree(path)
         free = shutil.disk_usage(folder).free
     there = sum(file.stat().st_size for file in folder.rglob("*.bin"))
     if (size_bytes - there) * _SPARE > free:
@@ -348,18 +369,25 @@ def _done(folder: Path) -> _Done | None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Say whether a writer of ours has left this: a part with its mark, or one just begun."""
-    if path.name not in {_part_folder(path.parent, number).name for number in range(PARTS)}:
-        return False
-    if not path.is_dir():
+    """Say whether a writer of ours has left this: a part with its mark, or one just begun.
+
+    Files that a system strews about (.DS_Store) are passed over as well.
+    """
+    if path.name == LOCK or path.name.startswith("."):
+        return True
+    if path.name not in _part_names() or not path.is_dir():
         return False
     return (path / _DONE).is_file() or all(
-        file.name.endswith(TEMPORARY_SUFFIX) for file in path.iterdir()
+        file.name.endswith(TEMPORARY_SUFFIX) or file.name.startswith(".") for file in path.iterdir()
     )
 
 
 def _part_folder(folder: Path, number: int) -> Path:
     return folder / f"part-{number:02d}"
+
+
+def _part_names() -> set[str]:
+    return {_part_folder(Path(), number).name for number in range(PARTS)}
 
 
 def _borders(passages: int) -> Int64:

@@ -63,7 +63,7 @@ def distill_general(
     require_free(out)
     with joined_world(device, threads) as world:
         ground = Ground(out=out, world=world, device=own_device(device, world), listeners=listeners)
-        with sole_writer(out, world):  # the corpus and the teacher's signals too
+        with sole_writer(out, world):  # the corpus and a named folder of signals have their own
             return GeneralDistillation(inputs, recipe, ground).run()
 
 

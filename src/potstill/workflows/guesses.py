@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from potstill.distillation.guessing import Guesser
 from potstill.distillation.stored_guesses import (
     PARTS,
     StoredGuesses,
+    are_stored,
     require_room,
     store_guesses,
 )
+from potstill.locks import locked
 from potstill.train.progress import counting
 from potstill.workflows.corpus_run import CorpusRun
 
@@ -33,29 +36,37 @@ def stored_guesses(
 
     Raises:
         StorageError: the disk has no room.
+        OutputError: another run writes to the folder.
         RecipeError: other guesses stand in the folder.
     """
+    is_named = folder is not None
     folder = folder or corpus.checkpoints.path / "signals"
     world, lengths = corpus.ground.world, np.asarray(corpus.passages.train.lengths)
     guesser = Guesser(objective, corpus.recipe.top_words)
-    shape = guesser.shape()
+    shape, identity = guesser.shape(), _identity(corpus, guesser)
+    lock: AbstractContextManager[None] = nullcontext()
     if world.is_main:
         tokens = int(lengths.sum(dtype=np.int64))
         places = guesser.expected_places(tokens)
-        require_room(folder, shape.size_bytes(tokens, places, len(lengths)))
-    world.from_main(True, corpus.ground.device)  # noqa: FBT003 - nobody writes before it is checked
-    store_guesses(
-        folder,
-        guesser.ask,
-        lengths,
-        shape,
-        identity=_identity(corpus, guesser),
-        own_parts=range(world.rank, PARTS, world.size),
-        tell=counting(
-            corpus.ground.listeners if world.is_main else (), "passages the teacher spoke of"
-        ),
-    )
-    world.sum_counts({"written": 1.0}, corpus.ground.device)  # all wait until all have written
+        size = shape.size_bytes(tokens, places, len(lengths))
+        require_room(folder, size, is_named=is_named)
+        # The run's own folder is held with the run; and where nobody writes, many may read.
+        if is_named and not are_stored(folder, lengths, identity=identity):
+            lock = locked(folder, flag="--signals-folder")
+    with lock:  # of the main process, for all
+        world.from_main(True, corpus.ground.device)  # noqa: FBT003 - nobody writes before that
+        store_guesses(
+            folder,
+            guesser.ask,
+            lengths,
+            shape,
+            identity=identity,
+            own_parts=range(world.rank, PARTS, world.size),
+            tell=counting(
+                corpus.ground.listeners if world.is_main else (), "passages the teacher spoke of"
+            ),
+        )
+        world.sum_counts({"written": 1.0}, corpus.ground.device)  # all wait until all have written
     return StoredGuesses(folder, lengths, shape)
 
 

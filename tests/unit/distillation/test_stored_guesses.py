@@ -25,10 +25,12 @@ from potstill.distillation.stored_guesses import (
     Guessed,
     GuessShape,
     StoredGuesses,
+    are_stored,
     require_room,
     store_guesses,
 )
 from potstill.errors import RecipeError, StorageError
+from potstill.locks import LOCK
 from tests.unit.distillation.test_general_objective import asked, student_of
 from tests.unit.train.test_masked_lm_objective import tiny_model
 
@@ -158,8 +160,42 @@ def test_another_teacher_or_corpus_is_refused_and_nothing_is_lost(tmp_path: Path
 def test_a_disk_without_room_is_told_before_anything_is_asked(tmp_path: Path) -> None:
     shape = GuessShape(words=64, states=(12,), width=768, vocabulary_size=30_522)
     with pytest.raises(StorageError, match=r"guesses need [\d,.]+ GB, [\d,.]+ GB are free"):
-        require_room(tmp_path, shape.size_bytes(10**13, 10**12, 10**10))
-    require_room(tmp_path, shape.size_bytes(1_000, 250, 10))
+        require_room(tmp_path, shape.size_bytes(10**13, 10**12, 10**10), is_named=True)
+    require_room(tmp_path, shape.size_bytes(1_000, 250, 10), is_named=True)
+
+
+def test_in_the_runs_own_folder_a_part_without_its_mark_is_begun_anew(tmp_path: Path) -> None:
+    guesser = Guesser(live_objective(), top_words=5)
+    write(tmp_path, guesser)
+    whole = content(tmp_path)
+    (tmp_path / "part-03" / "done.json").unlink()
+    with pytest.raises(RecipeError, match=r"something else.*part-03.*--signals-folder"):
+        require_room(tmp_path, 0, is_named=True)
+    require_room(tmp_path, 0, is_named=False)
+    assert not (tmp_path / "part-03").exists()
+    write(tmp_path, guesser)
+    assert content(tmp_path) == whole
+
+
+def test_what_a_system_strews_about_is_no_stranger(tmp_path: Path) -> None:
+    (tmp_path / "part-03").mkdir()
+    for folder in (tmp_path, tmp_path / "part-03"):
+        (folder / ".DS_Store").touch()
+    (tmp_path / LOCK).touch()  # of a killed writer
+    require_room(tmp_path, 0, is_named=True)
+    (tmp_path / "letter").touch()
+    with pytest.raises(RecipeError, match="stands here: letter"):
+        require_room(tmp_path, 0, is_named=True)
+
+
+def test_guesses_are_stored_when_every_part_is_whole_and_of_this_teacher(tmp_path: Path) -> None:
+    guesser = Guesser(live_objective(), top_words=5)
+    lengths = np.asarray(guesser.objective.lengths)
+    write(tmp_path, guesser, parts=range(PARTS - 1))
+    assert not are_stored(tmp_path, lengths, identity=IDENTITY)
+    write(tmp_path, guesser)
+    assert are_stored(tmp_path, lengths, identity=IDENTITY)
+    assert not are_stored(tmp_path, lengths, identity="other")
 
 
 def test_the_size_that_is_told_is_the_size_that_is_written(tmp_path: Path) -> None:
