@@ -168,6 +168,17 @@ def test_the_gate_speaks_of_dev_rows_and_test_rows_are_read_at_the_end(
     assert facts["measurements"]["quantized"]["accuracy"] == report["metrics"]["accuracy"]["value"]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8-weights"])
+def test_how_good_an_earlier_copy_was_is_not_said_of_the_next(
+    precision: str, source: Path, rows: Path, tmp_path: Path
+) -> None:
+    judged, again = tmp_path / "judged", tmp_path / "again"
+    potstill.quantize(source, judged, precision="bf16", test=rows, threads=1)
+    assert "quantized" in potstill.info(judged)["measurements"]
+    potstill.quantize(judged, again, precision=precision, threads=1)
+    assert "quantized" not in potstill.info(again)["measurements"]
+
+
 def test_the_command_says_what_it_made(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,6 +169,28 @@ def test_wrong_input_is_told_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "more", "complaint"),
+    [
+        ("rows_per_step = 7\n", (), "rows_per_step means nothing for a training on a corpus"),
+        ("tokens = 5_000\n", ("--epochs", "1"), "epochs and tokens are both asked for"),
+    ],
+)
+def test_what_means_nothing_is_refused_in_a_recipe_file_too(
+    content: str,
+    more: tuple[str, ...],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    ground: Path,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own.toml").write_text(content)
+    words = words_of(ground, tmp_path / "out", "--recipe", str(tmp_path / "own.toml"), *more)
+    told = said(capsys, *words)
+    assert told.status == 2
+    assert complaint in told.complaint
+
+
 def test_more_documents_held_out_than_there_are_names_the_setting(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:

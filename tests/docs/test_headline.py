@@ -40,4 +40,5 @@ def test_size_and_start_are_those_of_the_cold_start() -> None:
 def test_the_step_is_that_of_the_distillation() -> None:
     found = stored("distillation")
     assert f"{found['times_faster']['ours']:.1f} times the speed of DistilBERT" in README
-    assert 0.28 <= found["share_of_memory"]["ours"] <= 0.35, "a third of its memory"
+    assert "in a third of its memory" in README
+    assert round(3 * found["share_of_memory"]["ours"]) == 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from potstill.bundle.manifest import Manifest, is_runtime_file
 from potstill.errors import ModelError
@@ -56,8 +57,14 @@ def without_graphs(manifest: Manifest) -> Manifest:
     measured = dict(manifest.measurements)
     if lineage.get("quantization") in [name for names in STORED.values() for name in names]:
         lineage = {name: lineage[name] for name in lineage if name not in _LINEAGE_OF_GRAPHS}
-        measured = {name: measured[name] for name in measured if name not in QUALITY_OF_COPY}
+        measured = without_quality(manifest)
     return replace(manifest, engine=engine, lineage=lineage, measurements=measured)
+
+
+def without_quality(manifest: Manifest) -> dict[str, Any]:
+    """Return what a manifest has measured, but for how good an earlier quantized copy was."""
+    measured = manifest.measurements
+    return {name: measured[name] for name in measured if name not in QUALITY_OF_COPY}
 
 
 def graph_bytes(path: Path, engine: str, precision: str) -> int | None:

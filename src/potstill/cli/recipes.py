@@ -35,20 +35,22 @@ def asked_recipe(
         flagged: flags of single fields; those that are None were not given.
         words: name=value of each --set.
         named: finds the settings of a recipe's name.
-        check: refuses names of settings, of flags and --set, that mean nothing here.
+        check: refuses names of settings, of a file, flags and --set, that mean nothing here.
 
     Raises:
         RecipeError: an unknown name, a value out of range, or a setting asked for twice.
     """
     asked = usual
+    in_file: list[str] = []
     if recipe is not None:
         is_file = recipe.endswith(".toml") or Path(recipe).is_file()
         found = settings_from_toml(Path(recipe)) if is_file else named(recipe)
+        in_file = list(found) if is_file else []  # a preset of ours names all there are
         asked = with_settings(asked, found, where=recipe if is_file else "--recipe")
     given, extra = _given(flagged), settings_from_words(words or [])
     require_no_clash(given, extra)
     if check is not None:
-        check([*given, *extra])
+        check([*in_file, *given, *extra])
     asked = with_settings(asked, given, where="the flags")
     return with_settings(asked, extra)
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from potstill.files import write_atomically
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -26,6 +28,7 @@ class Progress:
     peak_bytes: int = 0  # the most memory held so far, on the card where there is one
     padding_share: float = 0.0  # of what attention computed at the last step
     run: str = ""  # which of several trainings of one verb this is
+    went_on_from: int = 0  # the step of the checkpoint that this process took up
 
     def line(self) -> str:
         """Return it for people, in one line."""
@@ -164,6 +167,7 @@ class Meter:
             parts=scored.parts if scored else {},
             peak_bytes=facts.peak_bytes,
             padding_share=facts.padding_share,
+            went_on_from=step - self._all_steps,
         )
         self._told, self._losses, self._steps, self._tokens = now, {}, 0, 0
         return progress
@@ -173,14 +177,38 @@ LOG_NAME = "log.jsonl"
 
 
 def log_to(path: Path) -> Listener:
-    """Return a listener that appends each moment to a JSONL file."""
+    """Return a listener that appends each moment to a JSONL file.
+
+    What stands there of steps that this process does anew, or of a run that left no checkpoint, is
+    taken out first, so that each step stands there once.
+    """
+    is_begun = False
 
     def append(progress: Progress) -> None:
+        nonlocal is_begun
+        if not is_begun:
+            _forget_after(path, progress.went_on_from)
+            is_begun = True
         record = {name: getattr(progress, name) for name in Progress.__slots__}
         with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, default=dict) + "\n")
 
     return append
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Keep the lines of steps up to this one; a line that a kill tore goes too."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        try:
+            is_kept = json.loads(line)["step"] <= step
+        except (ValueError, KeyError, TypeError):
+            continue
+        if is_kept:
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept).encode())
 
 
 def clock(seconds: float) -> str:

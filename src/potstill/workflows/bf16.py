@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from potstill.bundle.card import model_card
 from potstill.bundle.folder import ModelFolder, open_folder
 from potstill.bundle.manifest import fingerprint, write_manifest
+from potstill.bundle.runtime_files import without_quality
 from potstill.bundle.weights import rounded_to_bfloat16, widened_bfloat16
 from potstill.bundle.write import BundleContent, content_of, write_bundle
 from potstill.errors import GateNotMet
@@ -50,7 +51,7 @@ def store_in_bf16(folder: ModelFolder, out: Path, by: JudgedBy, tell: Tell) -> R
         _require_passed(gate, judge)
         on_test = judge.on_test(small, tell)
         assert small.manifest is not None, "a bundle of ours has one"
-        found = {**small.manifest.measurements, **on_test.measurements}
+        found = {**without_quality(small.manifest), **on_test.measurements}
         manifest = replace(small.manifest, measurements=found)
         with folder_whole_or_absent(out) as staging:
             shutil.copytree(made, staging, dirs_exist_ok=True)

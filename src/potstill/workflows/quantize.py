@@ -30,6 +30,7 @@ from potstill.bundle.runtime_files import (
     graph_files,
     last_layer_file,
     without_graphs,
+    without_quality,
 )
 from potstill.bundle.weights import write_tensor_file
 from potstill.compress.calibration import calibration_calls
@@ -257,7 +258,7 @@ class _Run:
             "quantized_from": fingerprint(self.folder.path),
             "quantization": self.options.precision,
         }
-        found = {**source.measurements, **measured}
+        found = {**without_quality(source), **measured}
         return replace(source, lineage=lineage, measurements=found, engine=self._choice(), files={})
 
     def _attempt(self, kept: tuple[str, ...]) -> tuple[Path, Gate | None]:

@@ -6,6 +6,7 @@ machine meets all of them. Nothing is measured when a model answers: it reads wh
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -74,8 +75,8 @@ class Candidate:
     choice: EngineChoice
     engine: Engine
     threads: int
-    seconds: float = float("inf")  # of all texts at once, the best round
-    p50_ms: float = float("inf")  # of one text alone, the best round's median
+    seconds: float = math.inf  # of all texts at once, the best round
+    p50_ms: float = math.inf  # of one text alone, the best round's median
 
     def to_json(self, tokens: int) -> dict[str, Any]:
         """Return choice and speed."""
@@ -116,7 +117,9 @@ def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> d
     if options.threads is None:
         first = sorted(candidates, key=_cost(options.goal))[:_BEST]
         halved = list(_with_half_the_threads(folder, first))
-        if halved:  # beside those that they are held against
+        if halved:  # beside those that they are held against, by as many rounds
+            for each in first:
+                each.seconds, each.p50_ms = math.inf, math.inf
             _measure([*first, *halved], texts, shapes, tell)
             candidates += halved
     best = min(candidates, key=_cost(options.goal))
