@@ -167,7 +167,8 @@ def test_stopped_anywhere_the_same_call_gives_the_same_bundles(
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run(ground.inputs, out, KEPT, Told(stop_at=(run_name, step)))
-    assert [path.name for path in tmp_path.iterdir()] == ["out.run"]
+    is_nothing_kept = run_name == "layer search"  # it is done anew: its empty folder goes too
+    assert [path.name for path in tmp_path.iterdir()] == ([] if is_nothing_kept else ["out.run"])
     again = Told()
     run(ground.inputs, out, KEPT, again)
     assert both_fingerprints(out) == whole
