@@ -125,8 +125,10 @@ def _built(
     tell: Tell,
 ) -> Corpus:
     stored = _stored(folder)
+    if stored is not None and stored.is_bare:
+        stored = None  # nothing was kept, so revisions on the hub are not held to either
     asked, opened_sources = _asked(sources, tokenizer, settings, stored)
-    if stored is not None and not stored.is_bare:
+    if stored is not None:
         stored.require_same(asked, folder)
         manifest = _standing(replace(stored, sources=asked.sources), folder)
         if manifest.is_finished:
