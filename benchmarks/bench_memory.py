@@ -71,7 +71,7 @@ def in_process(side: str, place: str) -> dict[str, Any]:
 def grown(side: str, place: Path) -> dict[str, Any]:
     """Answer random batches; return what was held after so many."""
     import potstill
-    from potstill.measure.memory import resident_bytes
+    from potstill.held_memory import resident_bytes
     from potstill.text.ragged import RaggedBatch
 
     engine_name, precision, folder = SIDES[side]

@@ -24,6 +24,8 @@ ABOVE_TORCH = (
     "locks",
     "hub_names",
     "hardware",
+    "held_memory",
+    "freed_memory",
     "recipe",
     "text",
     "data",

@@ -16,7 +16,7 @@ import numpy as np
 
 from potstill.bundle.folder import open_folder
 from potstill.data.rows import Rows
-from potstill.measure.memory import forget_peak, peak_bytes, resident_bytes
+from potstill.held_memory import forget_peak, peak_bytes, resident_bytes
 from potstill.runtime.answering import rows_of_inputs
 from potstill.runtime.engines import engine_of, is_engine_installed
 from potstill.runtime.model import Model, load

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.bundle.folder import ModelFolder
+from potstill.freed_memory import FreedMemory
 from potstill.hardware import chosen_threads
 from potstill.models.attention import has_flat_attention
 from potstill.models.heads import mean_of_texts
@@ -61,6 +62,7 @@ class TorchEngine:
         self._how: How = (
             "flat" if how == "auto" and is_half and has_flat_attention(self._device) else how
         )
+        self._freed = FreedMemory(is_kept=self._device.type == "cpu")  # as glibc does by itself
         self._batch_tokens = batch_tokens or _DEFAULT_BATCH_TOKENS[self._device.type]
 
     @property
@@ -79,6 +81,7 @@ class TorchEngine:
             parts = [self._run_part(batch.take(texts), outputs) for texts in chosen]
         if not parts:
             return shapes.of_nothing(outputs)
+        self._freed.after_batch()
         return {
             name: _in_callers_order(
                 batch, chosen, [part[name] for part in parts], per_text=shapes.is_per_text(name)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from potstill.errors import Diverged, RecipeError, Stopped
-from potstill.measure.memory import peak_bytes
+from potstill.freed_memory import FreedMemory
+from potstill.held_memory import peak_bytes
 from potstill.models.layout import padding_share
 from potstill.models.memory import told_when_memory_ends
 from potstill.models.noise import Noise
@@ -32,7 +33,6 @@ from potstill.train.checkpoints import (
     pause_between,
     set_steps,
 )
-from potstill.train.freed_memory import FreedMemory
 from potstill.train.objective import Objective
 from potstill.train.optimizer import build_optimizer
 from potstill.train.progress import Listener, Meter, Scored, StepFacts

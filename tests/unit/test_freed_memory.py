@@ -6,10 +6,15 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from potstill.train.freed_memory import FreedMemory
+from potstill.bundle.opening import open_model
+from potstill.freed_memory import FreedMemory
+from potstill.runtime.torch_engine import load_torch_engine
+from tests.folders import write_tiny_model
+from tests.tiny import random_batch
 
 
 @dataclass
@@ -82,7 +87,7 @@ def test_where_nothing_is_kept_nothing_is_handed_back() -> None:
 
 _FRAGMENTS = """
 from potstill.hardware import give_back_freed_memory, keep_freed_memory
-from potstill.measure.memory import resident_bytes
+from potstill.held_memory import resident_bytes
 import torch
 keep_freed_memory()
 large, small = [], []
@@ -101,3 +106,15 @@ def test_what_lies_free_between_blocks_in_use_goes_too() -> None:
     told = subprocess.run([sys.executable, "-c", _FRAGMENTS], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert int(told.stdout) > 300 * 2**20
+
+
+def test_an_engine_of_torch_hands_back_what_its_calls_left(tmp_path: Path) -> None:
+    engine = load_torch_engine(open_model(write_tiny_model(tmp_path / "model")), device="cpu")
+    held = iter([100, 110, 150, 100])
+    given_back = []
+    engine._freed = FreedMemory(
+        held=lambda: next(held), give_back=lambda: given_back.append(1) or True, is_kept=True
+    )
+    for _ in range(4):
+        engine.run(random_batch([5, 3], seed=0), ["vectors"])
+    assert given_back == [1], "after the third call alone, which held a half more than needed"

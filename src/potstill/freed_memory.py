@@ -1,9 +1,10 @@
-"""Freed memory is kept for the next step, and handed back before it piles up.
+"""Freed memory is kept for the next batch, and handed back before it piles up.
 
-Micro-batches differ in shape, so what is kept falls to pieces that fit nothing: a training of a
+Batches differ in shape, so what is kept falls to pieces that fit nothing: a training of a
 3-layer MiniLM on questions was seen to grow to 9 GB, of which most was free. To hand all of it back
 costs a tenth of a second, and the pages must be paid for anew: that is worth it now and then, not
-after every micro-batch (see `hardware.keep_freed_memory`).
+after every micro-batch (see `hardware.keep_freed_memory`). An engine that answers texts of all
+lengths piles it up likewise, though nobody has asked the C library to keep it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from potstill.hardware import give_back_freed_memory, keep_freed_memory
-from potstill.measure.memory import resident_bytes
+from potstill.held_memory import resident_bytes
 
 _GROWTH = 1.2  # what is held may grow so far beyond what a batch needs
 _PAUSE = 50  # times what handing back took, before it may be done again: 2 % of all time
@@ -33,7 +34,7 @@ class FreedMemory:
     held: Callable[[], int] = resident_bytes
     give_back: Callable[[], bool] = give_back_freed_memory
     clock: Callable[[], float] = time.perf_counter
-    is_kept: bool = field(default_factory=keep_freed_memory)  # by this system's C library
+    is_kept: bool = field(default_factory=keep_freed_memory)  # asked for, of this C library
     _needed: list[int] = field(default_factory=list, init=False)  # bytes, by each that began clean
     _is_clean: bool = field(default=True, init=False)  # nothing was free when it began
     _not_before: float = field(default=0.0, init=False)  # by the clock
