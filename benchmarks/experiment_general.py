@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from facts import RESULTS, SHARED_DATA, store
-from general_comparison import TASKS, Comparison, Plan, conditions, summary
+from general_comparison import TASKS, Comparison, Plan, between_presets, conditions, summary
 
 from potstill.workflows.demo import packaged_model
 from potstill.workflows.general_recipe import PRESETS
@@ -75,6 +75,7 @@ def store_all(comparison: Comparison) -> None:
             "head_tokens": plan.head_tokens,
             "students": before | {preset: found for preset, found in texts.items() if found},
             "rows": summary(cells),
+            "between_presets": between_presets(cells),
             "cells": len(cells),
         },
     )

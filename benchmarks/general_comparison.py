@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,25 @@ def summary(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def between_presets(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return how far presets lie apart on each task, of students tuned in the same way.
+
+    Differences are of the seeds that both have; intervals as in `summary`.
+    """
+    found = []
+    for task in dict.fromkeys(cell["task"] for cell in cells):
+        own = [cell for cell in cells if cell["task"] == task]
+        for way in ("", THEN):
+            for one, other in combinations(PRESETS, 2):
+                sides = [_side(own, f"{preset}{way}") for preset in (one, other)]
+                if all(sides):
+                    apart = _difference(_metric(own[0]), *sides)
+                    seeds = min(map(len, sides))
+                    names = {"task": task, "one": f"{one}{way}", "other": f"{other}{way}"}
+                    found.append({**names, "seeds": seeds, "difference": apart})
+    return found
 
 
 def texts_of(rows: Rows) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from facts import SHARED_DATA, machine_facts
-from general_comparison import TASKS, Comparison, Plan, TaskPlan, summary
+from general_comparison import TASKS, Comparison, Plan, TaskPlan, between_presets, summary
 
 import potstill
 from potstill.architectures.config import EncoderConfig
@@ -345,7 +345,12 @@ def presets(place: Place, scale: Scale) -> dict[str, Any]:
         told = ("start", "held_out", "seconds", "steps", "train_tokens")
         students[name] = {key: report[key] for key in told}
     cells = list(comparison.cells())
-    return {"tokens": scale.tokens, "students": students, "rows": summary(cells)}
+    return {
+        "tokens": scale.tokens,
+        "students": students,
+        "rows": summary(cells),
+        "between_presets": between_presets(cells),
+    }
 
 
 def plan_of(place: Place, scale: Scale) -> Plan:

@@ -483,7 +483,19 @@ def general(result: Result) -> str:
         rows.append([*names, f"{row['mean']:.4f}", spread, *beside])
     header = ["task", "metric", "start, or way", "seeds", "mean", "seeds from and to"]
     tuned = table([*header, "above the cut (95 %)", "above task distillation (95 %)"], rows)
-    return f"{students}\n\n{tuned}"
+    return f"{students}\n\n{tuned}\n\n{apart(result['between_presets'])}"
+
+
+def apart(pairs: list[Result]) -> str:
+    """Tell how far presets lie apart, both ways of tuning beside each other."""
+    ways: dict[tuple[str, str, str], dict[bool, str]] = {}
+    for pair in pairs:
+        one, *both = pair["one"].split(",")
+        key = (pair["task"], one, pair["other"].split(",")[0])
+        seeds = f"{above(pair['difference'])}, {pair['seeds']} seeds"
+        ways.setdefault(key, {})[bool(both)] = seeds
+    rows = [[*key, told.get(False, ""), told.get(True, "")] for key, told in ways.items()]
+    return table(["task", "preset", "less preset", "tuned alone", "then the task"], rows)
 
 
 def above(found: list[float] | None) -> str:

@@ -49,3 +49,24 @@ def test_packed_cells_are_laid_out_where_there_are_none(tmp_path: Path, monkeypa
     (tmp_path / "cells.jsonl").write_bytes(b"more\n")
     experiment_general.lay_out(tmp_path / "cells.jsonl")
     assert (tmp_path / "cells.jsonl").read_bytes() == b"more\n"
+
+
+def test_presets_are_held_against_each_other_over_the_seeds_that_both_have() -> None:
+    from general_comparison import THEN, between_presets
+
+    def cell(condition: str, seed: int, right: list[int]) -> dict[str, object]:
+        statistics = [[float(each), 1.0] for each in right]
+        names = {"task": "trec", "kind": "classification", "primary": "accuracy"}
+        return {**names, "condition": condition, "seed": seed, "labels": ["a", "b"]} | {
+            "statistics": statistics
+        }
+
+    cells = [
+        cell("relations", 0, [1, 1, 1, 1]),
+        cell("relations", 1, [0, 0, 0, 0]),
+        cell("distilbert", 0, [1, 0, 1, 0]),
+        cell(f"potstill{THEN}", 0, [1, 1, 1, 1]),
+    ]
+    (pair,) = between_presets(cells)
+    assert (pair["one"], pair["other"], pair["seeds"]) == ("distilbert", "relations", 1)
+    assert pair["difference"][0] == -0.5
