@@ -253,7 +253,7 @@ def summary(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         sides = {name: _side(own, name) for name in conditions() if _side(own, name)}
         metric = _metric(own[0])
         for name, side in sides.items():
-            values = [point(metric, each) for each in side]
+            values = [point(metric, each) for each in side.values()]
             rows.append(
                 {
                     "task": task,
@@ -261,8 +261,8 @@ def summary(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "condition": name,
                     "values": [round(value, 4) for value in values],
                     "mean": round(float(np.mean(values)), 4),
-                    "above_cut": _difference(metric, side, sides.get(CUT)),
-                    "above_task_distillation": _difference(metric, side, sides.get(TASK_ALONE)),
+                    "above_cut": _difference(metric, side, sides.get(CUT, {})),
+                    "above_task_distillation": _difference(metric, side, sides.get(TASK_ALONE, {})),
                     "trivial": round(point(metric, np.asarray(own[0]["trivial"])), 4),
                 }
             )
@@ -279,12 +279,16 @@ def between_presets(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         own = [cell for cell in cells if cell["task"] == task]
         for way in ("", THEN):
             for one, other in combinations(PRESETS, 2):
-                sides = [_side(own, f"{preset}{way}") for preset in (one, other)]
-                if all(sides):
-                    apart = _difference(_metric(own[0]), *sides)
-                    seeds = min(map(len, sides))
-                    names = {"task": task, "one": f"{one}{way}", "other": f"{other}{way}"}
-                    found.append({**names, "seeds": seeds, "difference": apart})
+                side, less = _side(own, f"{one}{way}"), _side(own, f"{other}{way}")
+                apart = _difference(_metric(own[0]), side, less)
+                if apart is not None:
+                    names = {
+                        "task": task,
+                        "preset": one,
+                        "less": other,
+                        "is_both_steps": way == THEN,
+                    }
+                    found.append({**names, "seeds": len(side.keys() & less.keys()), "apart": apart})
     return found
 
 
@@ -296,9 +300,10 @@ def texts_of(rows: Rows) -> list[dict[str, str]]:
     return [{"text": text} for name in names for text in rows.column(name)]
 
 
-def _side(cells: Sequence[Mapping[str, Any]], condition: str) -> list[Any]:
-    found = [cell for cell in cells if cell["condition"] == condition]
-    return [np.asarray(cell["statistics"]) for cell in sorted(found, key=lambda cell: cell["seed"])]
+def _side(cells: Sequence[Mapping[str, Any]], condition: str) -> dict[int, Any]:
+    """Return a condition's statistics by seed."""
+    found = {cell["seed"]: cell for cell in cells if cell["condition"] == condition}
+    return {seed: np.asarray(found[seed]["statistics"]) for seed in sorted(found)}
 
 
 def _metric(cell: Mapping[str, Any]) -> Any:
@@ -306,11 +311,14 @@ def _metric(cell: Mapping[str, Any]) -> Any:
     return task_of_model(cell["kind"], head, {}, {}).metric(cell["primary"])
 
 
-def _difference(metric: Any, side: list[Any], other: list[Any] | None) -> list[float] | None:
-    if other is None:
+def _difference(
+    metric: Any, side: Mapping[int, Any], other: Mapping[int, Any]
+) -> list[float] | None:
+    """Return value, low and high over the seeds that both have; None: there are none."""
+    seeds = [seed for seed in side if seed in other]
+    if not seeds:
         return None
-    count = min(len(side), len(other))
-    found = difference(metric, side[:count], other[:count])
+    found = difference(metric, [side[seed] for seed in seeds], [other[seed] for seed in seeds])
     return [round(value, 4) for value in (found.value, found.low, found.high)]
 
 

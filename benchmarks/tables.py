@@ -490,10 +490,9 @@ def apart(pairs: list[Result]) -> str:
     """Tell how far presets lie apart, both ways of tuning beside each other."""
     ways: dict[tuple[str, str, str], dict[bool, str]] = {}
     for pair in pairs:
-        one, *both = pair["one"].split(",")
-        key = (pair["task"], one, pair["other"].split(",")[0])
-        seeds = f"{above(pair['difference'])}, {pair['seeds']} seeds"
-        ways.setdefault(key, {})[bool(both)] = seeds
+        seeds = f"{pair['seeds']} seed{'s' * (pair['seeds'] > 1)}"
+        told = ways.setdefault((pair["task"], pair["preset"], pair["less"]), {})
+        told[pair["is_both_steps"]] = f"{above(pair['apart'])}, {seeds}"
     rows = [[*key, told.get(False, ""), told.get(True, "")] for key, told in ways.items()]
     return table(["task", "preset", "less preset", "tuned alone", "then the task"], rows)
 

@@ -62,11 +62,11 @@ def test_presets_are_held_against_each_other_over_the_seeds_that_both_have() -> 
         }
 
     cells = [
-        cell("relations", 0, [1, 1, 1, 1]),
-        cell("relations", 1, [0, 0, 0, 0]),
-        cell("distilbert", 0, [1, 0, 1, 0]),
+        cell("relations", 0, [0, 0, 0, 0]),
+        cell("relations", 1, [1, 1, 1, 1]),
+        cell("distilbert", 1, [1, 0, 1, 0]),
         cell(f"potstill{THEN}", 0, [1, 1, 1, 1]),
     ]
     (pair,) = between_presets(cells)
-    assert (pair["one"], pair["other"], pair["seeds"]) == ("distilbert", "relations", 1)
-    assert pair["difference"][0] == -0.5
+    assert (pair["preset"], pair["less"], pair["seeds"]) == ("distilbert", "relations", 1)
+    assert pair["apart"][0] == -0.5
