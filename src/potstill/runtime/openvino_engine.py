@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.runtime_files import graph_files
-from potstill.hardware import chosen_threads, cpu_has_bf16
+from potstill.bundle.runtime_files import INT8, graph_files
+from potstill.hardware import chosen_threads, cpu_flags, cpu_has_bf16
 from potstill.runtime.compiled_graphs import compiled_folder
 from potstill.runtime.openvino_layout import without_layout
 from potstill.runtime.openvino_library import openvino
@@ -98,9 +98,8 @@ class OpenVinoEngine(PackedEngine):
 
     def _compiled(self, outputs: tuple[str, ...], *, is_alone: bool) -> Any:
         library, streams = openvino("the openvino engine"), 1 if is_alone else self.threads
-        rest = "bf16" if cpu_has_bf16() else "fp32"  # of a quantized graph's other operators
         settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS.get(self.precision, PRECISIONS[rest]),
+            "INFERENCE_PRECISION_HINT": PRECISIONS.get(self.precision) or rest_of(self.precision),
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": streams,
             "CPU_DENORMALS_OPTIMIZATION": True,
@@ -135,6 +134,16 @@ class OpenVinoEngine(PackedEngine):
         graph = openvino("the openvino engine").Core().read_model(file)
         require_inputs([each.any_name for each in graph.inputs], folder, file)
         return graph
+
+
+def rest_of(precision: str) -> str:
+    """Return the precision of a stored graph's other operators, as OpenVINO names it.
+
+    Where bf16 products take AMX's tiles, attention between products of 8 bits is wrong at some
+    lengths (OpenVINO 2026.4; docs/lab-log.md, 2026-11-29): there it runs in fp32.
+    """
+    is_wrong = precision == INT8 and "amx_bf16" in cpu_flags()
+    return PRECISIONS["bf16" if cpu_has_bf16() and not is_wrong else "fp32"]
 
 
 def load_openvino_engine(

@@ -203,3 +203,23 @@ def test_one_engine_does_without_the_other(tmp_path: Path, missing: str) -> None
     left = "onnx" if missing == "openvino" else "openvino"
     assert told.stdout.startswith(left), told.stderr
     assert missing.removesuffix("runtime") not in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "expected"),
+    [
+        ({"avx512_bf16"}, "int8", "bf16"),
+        ({"avx512_bf16", "amx_bf16"}, "int8", "f32"),
+        ({"avx512_bf16", "amx_bf16"}, "int4", "bf16"),
+        ({"avx2"}, "int4", "f32"),
+    ],
+)
+def test_attention_between_int8_products_stays_out_of_amx_tiles(
+    flags: set[str], precision: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from potstill import hardware
+    from potstill.runtime import openvino_engine
+
+    for module in (hardware, openvino_engine):
+        monkeypatch.setattr(module, "cpu_flags", lambda: frozenset(flags))
+    assert openvino_engine.rest_of(precision) == expected
