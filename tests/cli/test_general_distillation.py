@@ -120,8 +120,8 @@ def test_a_distilbert_reads_the_corpus_that_its_bert_has_built(
 def test_the_table_shows_cut_student_and_teacher(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:
-    words = words_of(ground, tmp_path / "out", "--epochs", "3", "--learning-rate", "2e-3")
-    told = said(capsys, *words)
+    more = ("--recipe", "distilbert", "--epochs", "3", "--learning-rate", "2e-3")
+    told = said(capsys, *words_of(ground, tmp_path / "out", *more))
     lines = [line.split("\t") for line in told.out.splitlines()]
     assert ["held-out text", "the cut", "student", "teacher"] in lines
     assert [line[0] for line in lines[1:5]] == [
@@ -273,10 +273,18 @@ def test_resumed_with_another_number_of_processes_it_says_so(
     assert any("processes 2, begun with 1" in warning for warning in answer["warnings"])
 
 
-@pytest.mark.parametrize("signals", ["live", "stored"])
-def test_two_processes_give_the_student_of_one(signals: str, ground: Path, tmp_path: Path) -> None:
-    more = ("--recipe", "potstill", "--epochs", "3", "--learning-rate", "2e-3")
-    more += ("--set", f"signals={signals}")
+@pytest.mark.parametrize(
+    ("preset", "setting"),
+    [
+        ("potstill", "signals=live"),
+        ("potstill", "signals=stored"),
+        ("relations", "weight_decay=0.5"),  # what is not learned must not decay in either
+    ],
+)
+def test_two_processes_give_the_student_of_one(
+    preset: str, setting: str, ground: Path, tmp_path: Path
+) -> None:
+    more = ("--recipe", preset, "--epochs", "3", "--learning-rate", "2e-3", "--set", setting)
     alone = [sys.executable, "-m", "potstill", *map(str, words_of(ground, tmp_path / "1", *more))]
     both = [
         *[sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"],
@@ -396,6 +404,10 @@ def test_a_corpus_of_other_files_is_refused_with_the_difference(
 def test_the_files_of_the_presets_say_what_the_functions_say(name: str) -> None:
     told = settings_from_toml(REPOSITORY / "recipes" / f"general_{name}.toml")
     assert with_settings(GeneralRecipe(), told) == PRESETS[name]()
+
+
+def test_the_usual_recipe_is_the_cheapest_preset() -> None:
+    assert GeneralRecipe() == PRESETS["relations"]()
 
 
 def test_the_original_recipe_is_that_of_the_paper_constant_by_constant() -> None:

@@ -63,7 +63,8 @@ class Heard:
 class GeneralObjective:
     """Soft targets and last states at chosen positions, hidden tokens, relations of all tokens.
 
-    The last layer is computed at the chosen positions alone, on both sides.
+    The last layer is computed at the chosen positions alone, on both sides; relations without any
+    other term need the layers below theirs only.
     """
 
     passages: Passages
@@ -135,7 +136,14 @@ class GeneralObjective:
         layout = arrange(batch.masked.texts, model.config, device=device, how=self.how)
         places = torch.from_numpy(batch.places).to(device)
         theirs = self._heard(batch, places)
-        ours = model.encode(layout, noise=noise, keep_states=RELATIONS in self.weights, at_P=places)
+        own_depth, _ = self._depths
+        ours = model.encode(
+            layout,
+            noise=noise,
+            keep_states=RELATIONS in self.weights,
+            at_P=places,
+            depth=own_depth,
+        )
         sums: dict[str, Tensor] = {}
         if SOFT in self.weights or MASKED_LM in self.weights:
             # Without soft targets the vocabulary is asked for the hidden tokens, the first ones.
@@ -164,6 +172,14 @@ class GeneralObjective:
             wanted.add(self.relation_layers[1] - 1)
         return tuple(sorted(wanted))
 
+    @property
+    def _depths(self) -> tuple[int | None, int | None]:
+        """Return how many layers of student and teacher the terms read; None: all."""
+        if set(self.weights) != {RELATIONS}:
+            return None, None
+        own, its = self.relation_layers
+        return own - 1, its - 1
+
     def _heard(self, batch: GeneralBatch, places: Tensor) -> Heard:
         """Return what the teacher says: now, or as it was stored."""
         if batch.stored is not None:
@@ -185,13 +201,17 @@ class GeneralObjective:
             layout = arrange(
                 batch.masked.texts, self.teacher.config, device=places.device, how=self.how
             )
+            _, depth = self._depths
             output = self.teacher.encode(
                 layout,
                 keep_states=RELATIONS in self.weights or is_whole,
                 at_P=None if is_whole else places,
+                depth=depth,
             )
-            last_PD = output.last[places] if is_whole else output.last
-            words = decoder_at(self.teacher, last_PD) if SOFT in self.weights else None
+            last_PD, words = None, None
+            if depth is None:
+                last_PD = output.last[places] if is_whole else output.last
+                words = decoder_at(self.teacher, last_PD) if SOFT in self.weights else None
         kept = [at for at in self.states_heard if is_whole or at < self.teacher.config.layers]
         return Heard(words, last_PD, {index: output.state(index) for index in kept})
 

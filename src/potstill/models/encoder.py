@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 from weakref import ref
 
@@ -72,6 +73,7 @@ class Encoder(nn.Module):
         keep_states: bool = False,
         first_only: bool = False,
         at_P: Tensor | None = None,
+        depth: int | None = None,
     ) -> EncoderOutput:
         """Encode a batch.
 
@@ -83,13 +85,14 @@ class Encoder(nn.Module):
                 of all tokens are still used, so the result there is exact.
             at_P: compute the last layer at these tokens only, each of them once, after which the
                 last state is not among the kept ones; exact for the same reason.
+            depth: run the first so many layers only; None: all.
         """
         assert not (keep_states and first_only), "the last state needs all positions"
         assert not first_only or at_P is None, "one choice of positions"
         hidden_ND, words_VD = self.embeddings(layout, noise)
         states = [hidden_ND]
         last_index = len(self.layers) - 1
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(islice(self.layers, depth)):
             is_last = index == last_index
             hidden_ND = layer(
                 hidden_ND,

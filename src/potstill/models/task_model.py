@@ -51,11 +51,20 @@ class TaskModel(nn.Module):
         noise: Noise | None = None,
         keep_states: bool = False,
         at_P: Tensor | None = None,
+        depth: int | None = None,
     ) -> EncoderOutput:
-        """Return the encoder's output with what this head reads, or its last at some tokens."""
+        """Return the encoder's output with what this head reads, or its last at some tokens.
+
+        Args are those of `Encoder`.
+        """
         first_only = self.spec.reads_first_position_only and not keep_states
         output: EncoderOutput = self.encoder(
-            layout, noise=noise, keep_states=keep_states, first_only=first_only, at_P=at_P
+            layout,
+            noise=noise,
+            keep_states=keep_states,
+            first_only=first_only,
+            at_P=at_P,
+            depth=depth,
         )
         return output
 

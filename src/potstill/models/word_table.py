@@ -2,7 +2,9 @@
 
 Two uses of one table make two gradients of its size, and their sum a third: 94 MB each at 30,522
 words of width 768. So the look-up hands the table on, a tied decoder takes what was handed on, and
-in the backward pass the looked-up rows are added to the gradient that comes back from there.
+in the backward pass the looked-up rows are added to the gradient that comes back from there. Where
+none comes back they are added to what an earlier micro-batch of the step left in the table's own
+`grad`: so `torch.autograd.grad` may not be asked for a table that has one.
 
 Legend: V vocabulary, N tokens, D hidden width.
 """
@@ -30,8 +32,7 @@ class _LookUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table_VD: Tensor, ids_N: Tensor) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)  # where nobody used it further there is nothing to add to
-        ctx.save_for_backward(ids_N)
-        ctx.shape = table_VD.shape
+        ctx.save_for_backward(ids_N, table_VD)
         return embedding(ids_N, table_VD), table_VD.view_as(table_VD)
 
     @staticmethod
@@ -39,9 +40,12 @@ class _LookUp(torch.autograd.Function):
     def backward(
         ctx: Any, rows_ND: Tensor | None, onward_VD: Tensor | None
     ) -> tuple[Tensor | None, None]:
-        (ids_N,) = ctx.saved_tensors
+        ids_N, table_VD = ctx.saved_tensors
         if rows_ND is None:
             return onward_VD, None
+        if onward_VD is None and table_VD.is_leaf and table_VD.grad is not None:
+            table_VD.grad.index_add_(0, ids_N, rows_ND)
+            return None, None
         # What comes back was made for this table alone, so it may be added to where it lies.
-        total_VD = rows_ND.new_zeros(ctx.shape) if onward_VD is None else onward_VD
+        total_VD = torch.zeros_like(table_VD) if onward_VD is None else onward_VD
         return total_VD.index_add_(0, ids_N, rows_ND), None

@@ -47,12 +47,19 @@ class World:
         return dict(zip(names, values.tolist(), strict=True))
 
     def sum_gradients(self, model: nn.Module) -> None:
-        """Add gradients over all processes, once a step; one that has none adds zeros."""
+        """Add gradients over all processes, once a step; one that has none adds zeros.
+
+        What has none anywhere stays without, so that nothing decays that is not learned.
+        """
         if self.size == 1:
             return
+        learned = [each for each in model.parameters() if each.requires_grad]
+        device = learned[0].device
+        has_one = torch.tensor([each.grad is not None for each in learned], device=device).int()
+        dist.all_reduce(has_one)
         waiting = []
-        for parameter in model.parameters():
-            if not parameter.requires_grad:
+        for parameter, holders in zip(learned, has_one.tolist(), strict=True):
+            if not holders:
                 continue
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

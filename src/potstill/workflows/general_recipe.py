@@ -21,22 +21,23 @@ SIGNALS = (LIVE, STORED)
 class GeneralRecipe(CorpusRecipe):
     """How a student is cut and taught on a corpus.
 
-    The defaults are DistilBERT's weights, with the teacher heard at the hidden tokens and a tenth
-    of the others.
+    The defaults are the preset `relations`: the cheapest of those that no other was found to beat,
+    see docs/general-distillation.md.
 
     Raises:
         RecipeError: a setting outside its range.
     """
 
+    learning_rate: float = 6e-4  # at its peak, after warmup_share of the steps
     layers: int = 0  # of the student; 0: half of the teacher's
     choose: str = "distilbert"  # even, distilbert, bottom, top
     keep: str = ""  # layers by number, counted from 0: "0,2,4"; instead of layers and choose
     width: int = 0  # hidden size of a narrower student; 0: the teacher's
     architecture: str = "auto"  # auto, teacher, distilbert
-    soft_targets: float = 5.0  # weight of the teacher's guesses
-    masked_lm: float = 2.0  # weight of the hidden tokens
-    hidden_cosine: float = 1.0  # weight of 1 - cosine of the last hidden states
-    relations: float = 0.0  # weight of KL of query, key and value relations of one layer
+    soft_targets: float = 0.0  # weight of the teacher's guesses
+    masked_lm: float = 0.0  # weight of the hidden tokens
+    hidden_cosine: float = 0.0  # weight of 1 - cosine of the last hidden states
+    relations: float = 1.0  # weight of KL of query, key and value relations of one layer
     temperature: float = 2.0  # of the soft targets
     other_share: float = 0.1  # of the tokens that are not hidden: soft targets are learned there
     signals: str = "live"  # the teacher's: at every step, or stored on disk once
@@ -70,17 +71,28 @@ def distilbert() -> GeneralRecipe:
 
     Source: Sanh et al. 2019, arXiv 1910.01108; huggingface/transformers issue 2013.
     """
-    return GeneralRecipe(other_share=1.0, weight_decay=0.0, clip_norm=5.0, mask_smoothing=0.7)
+    return GeneralRecipe(
+        soft_targets=5.0,
+        masked_lm=2.0,
+        hidden_cosine=1.0,
+        relations=0.0,
+        temperature=2.0,
+        other_share=1.0,
+        learning_rate=5e-4,
+        weight_decay=0.0,
+        clip_norm=5.0,
+        mask_smoothing=0.7,
+    )
 
 
 def relations() -> GeneralRecipe:
     """Return MiniLMv2's recipe: relations of the last layers, and nothing of the vocabulary.
 
+    It is what the defaults say.
+
     Source: Wang et al. 2020, arXiv 2012.15828, section 4 (weight decay 0.01, peak 6e-4).
     """
-    return GeneralRecipe(
-        soft_targets=0.0, masked_lm=0.0, hidden_cosine=0.0, relations=1.0, learning_rate=6e-4
-    )
+    return GeneralRecipe()
 
 
 def potstill() -> GeneralRecipe:
@@ -90,7 +102,14 @@ def potstill() -> GeneralRecipe:
     themselves (DistilBERT's ablation: they are worth 0.3 points, soft targets 3), the cosine, and
     relations. A hypothesis: see docs/general-distillation.md for what is measured of it.
     """
-    return GeneralRecipe(masked_lm=1.0, relations=1.0)
+    return GeneralRecipe(
+        soft_targets=5.0,
+        masked_lm=1.0,
+        hidden_cosine=1.0,
+        relations=1.0,
+        other_share=0.1,
+        learning_rate=5e-4,
+    )
 
 
 PRESETS: Mapping[str, Callable[[], GeneralRecipe]] = {

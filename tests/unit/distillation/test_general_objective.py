@@ -27,6 +27,7 @@ from potstill.losses.soft_targets import soft_target_loss
 from potstill.losses.vocabulary import NO_TARGET
 from potstill.models import TaskModel
 from potstill.models.layout import arrange
+from potstill.models.noise import Noise
 from potstill.train.held_out import HeldOutLoss
 from tests.unit.train.test_masked_lm_objective import objective as masked_lm
 from tests.unit.train.test_masked_lm_objective import tiny_model
@@ -111,6 +112,26 @@ def test_without_soft_targets_no_other_position_is_asked() -> None:
     batch = batch_of(found)
     assert len(batch.places) == len(batch.masked.places)
     assert found.weights == {MASKED_LM: 1.0}
+
+
+@pytest.mark.parametrize("kept", [(0, 1), (1,)])
+def test_relations_alone_are_those_beside_other_terms(kept: tuple[int, ...]) -> None:
+    teacher = tiny_model()
+    found = []
+    for others in (0.0, 1.0):  # beside another term the last layer is run too
+        student = student_of(teacher, kept)
+        weights = {RELATIONS: 1.0, MASKED_LM: others}
+        objective = replace(asked(teacher, weights), relation_layers=(len(kept), 2))
+        # Dropout as well: what is not run must not move the noise of what is.
+        sums = objective.loss_sums(student, batch_of(objective), Noise(1))
+        sums[RELATIONS].backward()
+        encoder = student.encoder
+        layers = [encoder.embeddings, *encoder.layers[:-1], encoder.layers[-1].attention.query]
+        learned = [each for layer in layers for each in layer.parameters()]
+        found.append((sums[RELATIONS].detach(), [each.grad for each in learned]))
+    (alone, its), (beside, theirs) = found
+    torch.testing.assert_close(alone, beside)
+    torch.testing.assert_close(its, theirs)
 
 
 def test_gradients_reach_the_student_alone() -> None:

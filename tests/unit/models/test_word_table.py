@@ -46,6 +46,17 @@ def test_a_second_backward_adds_to_what_the_first_left() -> None:
     torch.testing.assert_close(twice.grad, 2 * once.grad)
 
 
+def test_rows_alone_are_added_to_the_gradient_that_stands() -> None:
+    words = table()
+    look_up(words, IDS)[0].sum().backward()
+    first = words.grad
+    assert first is not None
+    once = first.clone()
+    look_up(words, IDS)[0].sum().backward()
+    assert words.grad is first
+    torch.testing.assert_close(first, 2 * once)
+
+
 def test_where_nothing_is_learned_the_table_itself_is_handed_on() -> None:
     words = table()
     with torch.no_grad():
