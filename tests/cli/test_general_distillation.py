@@ -155,7 +155,7 @@ def test_a_stored_teacher_is_asked_once_for_several_runs(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:
     more = ("--set", "signals=stored", "--signals-folder", tmp_path / "said", "--epochs", "6")
-    more += ("--learning-rate", "2e-3")
+    more += ("--learning-rate", "2e-3", "--recipe", "distilbert")
     first = said(capsys, *words_of(ground, tmp_path / "1", *more, "--json"))
     assert "passages the teacher spoke of" in first.err
     for name, value in first.answer["held_out"].items():
@@ -332,6 +332,9 @@ def test_a_run_that_is_worse_than_its_cut_fails_loudly(
         (("--signals-folder", "x"), "a folder of signals is named, but the teacher is live"),
         (("--set", "width=16", "--set", "relation_heads=32", "--recipe", "relations"), "of 16"),
         (("--set", "other_share=2"), "other_share is 2"),
+        (("--set", "temperature=3"), "temperature means nothing with the other settings"),
+        (("--recipe", "potstill", "--set", "top_words=9"), "mend it: add --set signals=stored"),
+        (("--recipe", "distilbert", "--set", "relation_layer=1"), "add --set relations=…"),
         (("--layers", "5"), "a student of 5 layers"),
         (("--keep", "0,1", "--layers", "1"), "do not fit together"),
         (("--recipe", "tinybert"), "there is no recipe 'tinybert'"),

@@ -15,7 +15,7 @@ from potstill.recipe import (
 )
 
 Named = Callable[[str], Mapping[str, Any]]
-Check = Callable[[list[str]], None]
+Check = Callable[[list[str], Any], None]
 
 
 def asked_recipe(
@@ -35,7 +35,8 @@ def asked_recipe(
         flagged: flags of single fields; those that are None were not given.
         words: name=value of each --set.
         named: finds the settings of a recipe's name.
-        check: refuses names of settings, of a file, flags and --set, that mean nothing here.
+        check: refuses names of settings, of a file, flags and --set, that mean nothing in what
+            comes out.
 
     Raises:
         RecipeError: an unknown name, a value out of range, or a setting asked for twice.
@@ -49,10 +50,11 @@ def asked_recipe(
         asked = with_settings(asked, found, where=recipe if is_file else "--recipe")
     given, extra = _given(flagged), settings_from_words(words or [])
     require_no_clash(given, extra)
-    if check is not None:
-        check([*in_file, *given, *extra])
     asked = with_settings(asked, given, where="the flags")
-    return with_settings(asked, extra)
+    asked = with_settings(asked, extra)
+    if check is not None:
+        check([*in_file, *given, *extra], asked)
+    return asked
 
 
 def asked_settings(flagged: Mapping[str, Any], words: list[str] | None) -> dict[str, Any]:

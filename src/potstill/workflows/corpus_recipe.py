@@ -56,8 +56,12 @@ class CorpusRecipe(TrainingRecipe):
         require_range("held_out_documents", self.held_out_documents, at_least=1)
         require_range("mask_smoothing", self.mask_smoothing, at_least=0.0, below=math.inf)
 
+    def idle_settings(self) -> Mapping[str, str]:
+        """Return what nothing reads as the other settings stand, and what would make it read."""
+        return {}
 
-def require_meant(asked: Collection[str]) -> None:
+
+def require_meant(asked: Collection[str], recipe: CorpusRecipe) -> None:
     """Check that every setting that somebody asks for by its name means something on a corpus.
 
     The recipe itself cannot tell: it has a value for each.
@@ -68,6 +72,10 @@ def require_meant(asked: Collection[str]) -> None:
     for name, instead in _INSTEAD.items():
         if name in asked:
             raise RecipeError(f"{name} means nothing for a training on a corpus", cure=instead)
+    usual = type(recipe)()
+    for name, cure in recipe.idle_settings().items():
+        if name in asked and getattr(recipe, name) != getattr(usual, name):
+            raise RecipeError(f"{name} means nothing with the other settings", cure=cure)
     if {"epochs", "tokens"} <= set(asked):
         raise RecipeError(
             "epochs and tokens are both asked for: each is the length of the run",
@@ -84,7 +92,8 @@ def with_meant_settings(recipe: Recipe, settings: Mapping[str, Any], *, where: s
         RecipeError: see `with_settings` and `require_meant`.
     """
     asked = with_settings(recipe, settings, where=where)
-    require_meant([name for name in settings if getattr(asked, name) != getattr(recipe, name)])
+    differ = [name for name in settings if getattr(asked, name) != getattr(recipe, name)]
+    require_meant(differ, asked)
     return asked
 
 

@@ -9,12 +9,20 @@ from typing import Any
 
 from potstill.distillation.general_objective import TERMS
 from potstill.distillation.layers import CHOICES
+from potstill.distillation.objective import COSINE, RELATIONS, SOFT
 from potstill.distillation.student import ARCHITECTURES
 from potstill.recipe import require_choice, require_range, settings_named
 from potstill.workflows.corpus_recipe import CorpusRecipe
 
 LIVE, STORED = "live", "stored"
 SIGNALS = (LIVE, STORED)
+_READ_BY = {  # by terms of some weight
+    "temperature": (SOFT,),
+    "top_words": (SOFT,),
+    "other_share": (SOFT, COSINE),
+    "relation_layer": (RELATIONS,),
+    "relation_heads": (RELATIONS,),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,15 @@ class GeneralRecipe(CorpusRecipe):
         require_range("top_words", self.top_words, at_least=1)
         require_range("temperature", self.temperature, above=0.0, below=math.inf)
         require_range("other_share", self.other_share, at_least=0.0, at_most=1.0)
+
+    def idle_settings(self) -> Mapping[str, str]:
+        """Return what no term reads as the weights stand, and what would make it read."""
+        idle = {} if self.signals == STORED else {"top_words": "add --set signals=stored"}
+        for name, terms in _READ_BY.items():
+            if not any(getattr(self, term) for term in terms):
+                weights = " or ".join(f"--set {term}=…" for term in terms)
+                idle[name] = f"add {weights}, or leave {name} out"
+        return idle
 
 
 def distilbert() -> GeneralRecipe:
