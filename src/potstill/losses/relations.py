@@ -8,8 +8,6 @@ Legend: N tokens, D width, H relation heads, K width of one (D / H), B texts, L 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
@@ -40,10 +38,11 @@ def relation_loss(
     """
     sizes = expect(teacher_ND, "N D", name="teacher vectors")
     expect(student_ND, "N S", name="student vectors", N=sizes["N"])
-    student_log = _log_relations(student_ND, text_N, place_N, heads)
-    teacher_log = _log_relations(teacher_ND, text_N, place_N, heads)
-    # Outside a text both logarithms are finite and the teacher's share is exactly 0.
-    kl_BHL = (teacher_log.exp() * (teacher_log - student_log)).sum(dim=-1)
+    with torch.autocast(student_ND.device.type, enabled=False):
+        student_log = _log_relations(student_ND, text_N, place_N, heads)
+        teacher_log = _log_relations(teacher_ND, text_N, place_N, heads)
+        # Outside a text both logarithms are finite and the teacher's share is exactly 0.
+        kl_BHL = (teacher_log.exp() * (teacher_log - student_log)).sum(dim=-1)
     return kl_BHL.mean(dim=1)[text_N, place_N]
 
 
@@ -54,11 +53,13 @@ def _log_relations(vectors_ND: Tensor, text_N: Tensor, place_N: Tensor, heads: i
         raise ShapeError(f"width {width} cannot be cut into {heads} relation heads")
     texts, longest = int(text_N.max()) + 1, int(place_N.max()) + 1
     padded_BLHK = vectors_ND.new_zeros(texts, longest, heads, width // heads, dtype=torch.float32)
-    rows_NHK = vectors_ND.float().reshape(tokens, heads, width // heads)
+    # Scaled before the product: there are fewer vectors than relations.
+    scaled_ND = vectors_ND.float() * (width // heads) ** -0.25
+    rows_NHK = scaled_ND.reshape(tokens, heads, width // heads)
     padded_BLHK = padded_BLHK.index_put((text_N, place_N), rows_NHK)
     is_token_BL = torch.zeros(texts, longest, dtype=torch.bool, device=vectors_ND.device)
     is_token_BL[text_N, place_N] = True
     padded_BHLK = padded_BLHK.transpose(1, 2)
-    scores_BHLL = padded_BHLK @ padded_BHLK.transpose(-1, -2) / math.sqrt(width // heads)
+    scores_BHLL = padded_BHLK @ padded_BHLK.transpose(-1, -2)
     hidden = torch.finfo(scores_BHLL.dtype).min
     return log_softmax(scores_BHLL.masked_fill(~is_token_BL[:, None, None, :], hidden), dim=-1)

@@ -259,7 +259,8 @@ class VectorLoss:
             scores = normed @ normed.T / self.similarity_temperature
             return log_softmax(scores.masked_fill(own, torch.finfo(scores.dtype).min), dim=-1)
 
-        ours, theirs = logs(outputs), logs(teacher)
+        with torch.autocast(outputs.device.type, enabled=False):  # products in fp32 too
+            ours, theirs = logs(outputs), logs(teacher)
         return (theirs.exp() * (theirs - ours)).sum(dim=-1)
 
 

@@ -155,3 +155,11 @@ def test_heads_that_do_not_fit_the_width_are_refused() -> None:
 def test_other_tokens_are_refused() -> None:
     with pytest.raises(ShapeError, match="student vectors"):
         loss(vectors(0, 3), vectors(1, 4), [4])
+
+
+def test_inside_autocast_it_is_still_in_fp32() -> None:
+    student, teacher = vectors(0, 90), vectors(1, 90)
+    alone = loss(student, teacher, [40, 50])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = loss(student, teacher, [40, 50])
+    assert torch.equal(inside, alone)

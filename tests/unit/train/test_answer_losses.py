@@ -181,6 +181,9 @@ def test_similarities_are_compared_with_the_other_texts_alone() -> None:
         logs.append(log_softmax(scores, axis=1))
     divergence = (np.exp(logs[1]) * (logs[1] - logs[0])).sum(axis=1)
     np.testing.assert_allclose((found - plain).numpy(), 0.7 * divergence, rtol=1e-3, atol=1e-4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = VectorLoss(similarity=0.7).soft(student, teacher, rows, temperature=1.0)
+    assert torch.equal(inside, found)
     turned = torch.linalg.qr(drawn(3, 5, 5)).Q  # turned, vectors are as similar as before
     alike = VectorLoss(similarity=0.7).soft(teacher @ turned, teacher, rows, temperature=1.0)
     only_cosine = VectorLoss().soft(teacher @ turned, teacher, rows, temperature=1.0)
