@@ -109,6 +109,7 @@ def test_a_forecast_takes_the_flags_of_the_run(
 ) -> None:
     words = words_of(ground, tmp_path / "out", "--teacher", ground / "teacher", "--keep", "1")
     words += ["--architecture", "teacher", "--temperature", "3", "--learning-rate", "1e-3"]
+    words += ["--recipe", "distilbert"]
     assert said(capsys, *words).status == 0
 
 
