@@ -115,16 +115,16 @@ DistillRecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="standard, aligned, relations, teacher-only (with --corpus: distilbert, relations, "
-        "potstill), or a TOML file of settings.",
+        help="standard, aligned, relations, teacher-only; with --corpus: relations (the default), "
+        "distilbert, potstill; or a TOML file of settings.",
     ),
 ]
 ForecastRecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="With --teacher: distilbert, relations, potstill; with --model: standard, distilbert; "
-        "or a TOML file of settings.",
+        help="With --teacher: relations (the default), distilbert, potstill; with --model: "
+        "standard, distilbert; or a TOML file of settings.",
     ),
 ]
 Primary = Annotated[
