@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from potstill.errors import RecipeError
+from potstill.errors import RecipeError, RunError
 
 # The others wait while the main process builds a corpus; torchrun itself ends them if one dies.
 _PATIENCE = timedelta(days=2)
@@ -43,7 +44,8 @@ class World:
             dtype=torch.float64 if device.type != "mps" else torch.float32,
             device=device,
         )
-        dist.all_reduce(values)
+        with _all_alive():
+            dist.all_reduce(values)
         return dict(zip(names, values.tolist(), strict=True))
 
     def sum_gradients(self, model: nn.Module) -> None:
@@ -56,16 +58,17 @@ class World:
         learned = [each for each in model.parameters() if each.requires_grad]
         device = learned[0].device
         has_one = torch.tensor([each.grad is not None for each in learned], device=device).int()
-        dist.all_reduce(has_one)
-        waiting = []
-        for parameter, holders in zip(learned, has_one.tolist(), strict=True):
-            if not holders:
-                continue
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            waiting.append(dist.all_reduce(parameter.grad, async_op=True))
-        for work in waiting:
-            work.wait()
+        with _all_alive():
+            dist.all_reduce(has_one)
+            waiting = []
+            for parameter, holders in zip(learned, has_one.tolist(), strict=True):
+                if not holders:
+                    continue
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                waiting.append(dist.all_reduce(parameter.grad, async_op=True))
+            for work in waiting:
+                work.wait()
 
     def from_main(self, value: Any, device: torch.device) -> Any:
         """Return the main process's value, anything that JSON can hold, in every process."""
@@ -74,18 +77,20 @@ class World:
         # As JSON in a tensor: torch's own way of sending objects is a pickle.
         content = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device)
         size = torch.tensor([content.numel()], device=device)
-        dist.broadcast(size, src=0)
-        if not self.is_main:
-            content = torch.empty(int(size.item()), dtype=torch.uint8, device=device)
-        dist.broadcast(content, src=0)
+        with _all_alive():
+            dist.broadcast(size, src=0)
+            if not self.is_main:
+                content = torch.empty(int(size.item()), dtype=torch.uint8, device=device)
+            dist.broadcast(content, src=0)
         return json.loads(bytes(content.tolist()))
 
     def share_tensors(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors with the main process's."""
         if self.size == 1:
             return
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
+        with _all_alive():
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
 
 def join_world(device: str = "auto") -> World:
@@ -93,6 +98,7 @@ def join_world(device: str = "auto") -> World:
 
     Raises:
         RecipeError: torchrun's variables do not fit together.
+        RunError: another process ended before all had joined.
     """
     try:
         size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -107,7 +113,8 @@ def join_world(device: str = "auto") -> World:
     if uses_cuda:
         torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if uses_cuda else "gloo", timeout=_PATIENCE)
+        with _all_alive():
+            dist.init_process_group("nccl" if uses_cuda else "gloo", timeout=_PATIENCE)
     return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
 
 
@@ -115,3 +122,23 @@ def leave_world() -> None:
     """Leave the group, if one was joined."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _all_alive() -> Iterator[None]:
+    """Tell in one line that another process of the run is gone; it has told its own reason.
+
+    Raises:
+        RunError: torch lost the connection to another process.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # Of gloo's own errors torch makes a plain RuntimeError, of others a DistError.
+        is_lost = isinstance(error, dist.DistError) or "gloo/" in str(error)
+        if not is_lost:
+            raise
+        raise RunError(
+            "another process of this run has ended or cannot be reached",
+            cure="do what its own message says",
+        ) from error
