@@ -147,3 +147,15 @@ def test_an_error_wipes_out_unfinished_progress_on_a_terminal(
     render.print_error("gone")
     wiped = "\r\033[2K"
     assert capsys.readouterr().err == f"{wiped}step 1{wiped}step 2\n{wiped}potstill: gone\n"
+
+
+def test_memory_that_ends_where_nobody_foresaw_it_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    def describe(*_: object, **__: object) -> None:
+        bytes(2**62)  # more than any machine has
+
+    monkeypatch.setattr("potstill.workflows.info.describe", describe)
+    told = said(capsys, "info", model)
+    assert told.status == 1
+    assert told.complaint.startswith("the machine has no memory left; to mend it: give fewer")

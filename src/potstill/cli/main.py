@@ -30,7 +30,7 @@ from potstill.cli import (
 )
 from potstill.cli.bare_options import with_values
 from potstill.cli.render import flush_answer, print_error, print_line
-from potstill.errors import InputError, PotstillError, Stopped
+from potstill.errors import InputError, OutOfMemory, PotstillError, Stopped
 from potstill.version import __version__
 
 app = typer.Typer(
@@ -146,6 +146,10 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print_error(str(Stopped("interrupted", cure="repeat the command")))
         return Stopped.exit_status
+    except MemoryError:  # where no step of a run foresaw it
+        cure = "give fewer or shorter rows, or a machine with more memory"
+        print_error(str(OutOfMemory("the machine has no memory left", cure=cure)))
+        return OutOfMemory.exit_status
     return status if isinstance(status, int) else 0
 
 
