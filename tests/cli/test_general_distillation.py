@@ -291,9 +291,12 @@ def test_two_processes_give_the_student_of_one(
         *["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"],
         *["-m", "potstill", *map(str, words_of(ground, tmp_path / "2", *more))],
     ]
-    for command in (alone, both):
+    for command in (both, alone):
+        if setting == "signals=stored":  # named: written once, kept, and found again by the second
+            command.extend(["--signals-folder", str(tmp_path / "signals")])
         told = subprocess.run(command, capture_output=True, text=True, timeout=240)
         assert told.returncode == 0, told.stderr
+    assert (tmp_path / "signals").is_dir() == (setting == "signals=stored")
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("1", "2"))
     for name, tensor in one.items():
         np.testing.assert_allclose(two[name], tensor, atol=1e-5)
