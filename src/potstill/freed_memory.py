@@ -21,6 +21,12 @@ _GROWTH = 1.2  # what is held may grow so far beyond what a batch needs
 _PAUSE = 50  # times what handing back took, before it may be done again: 2 % of all time
 
 
+def _keep_from_now() -> bool:
+    """Hand back what an earlier run of this process left, and have the rest kept."""
+    give_back_freed_memory()
+    return keep_freed_memory()
+
+
 @dataclass(slots=True)
 class FreedMemory:
     """Watches what this process holds between micro-batches.
@@ -34,7 +40,7 @@ class FreedMemory:
     held: Callable[[], int] = resident_bytes
     give_back: Callable[[], bool] = give_back_freed_memory
     clock: Callable[[], float] = time.perf_counter
-    is_kept: bool = field(default_factory=keep_freed_memory)  # asked for, of this C library
+    is_kept: bool = field(default_factory=_keep_from_now)  # asked for, of this C library
     _needed: list[int] = field(default_factory=list, init=False)  # bytes, by each that began clean
     _is_clean: bool = field(default=True, init=False)  # nothing was free when it began
     _not_before: float = field(default=0.0, init=False)  # by the clock
