@@ -9,8 +9,8 @@ weighed, one is enough for both.
 Two losses share the same logits: soft targets at every position given (the teacher's distribution,
 or the words it finds likeliest), hard targets where one is known (the hidden token).
 
-Legend: P positions, R those of a chunk, D the student's width, E the teacher's, V vocabulary,
-K likeliest words.
+Legend: P positions, R those of a chunk, B those of a block of it, D the student's width, E the
+teacher's, V vocabulary, K likeliest words.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import log_softmax
+from torch.nn.functional import log_softmax, softmax
 
 from potstill.shapes import expect
 
 NO_TARGET = -1
 _LEAST = 1e-6  # probability that is left to all other words
-_CHUNK = 256  # positions at once: 31 MB of fp32 logits at 30,522 words
+_CHUNK = 512  # positions at once: 31 MB of products in bf16 at 30,522 words
+_ROWS = 32  # of them, whose logits are handled at once on a CPU: 4 MB in fp32
 _BLOCK = 2_048  # words whose gradient is added at once
 
 
@@ -42,8 +43,15 @@ class Decoder:
 
     def logits(self, places_R: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the logits of some positions, (R, V), in fp32."""
-        products_RV = self.features_PD[places_R].to(dtype) @ self.words_VD.T
-        return products_RV.float().add_(self.bias_V)
+        return self.with_bias(self.products(places_R, dtype))
+
+    def products(self, places_R: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the logits of some positions less the bias, (R, V), in the dtype of products."""
+        return self.features_PD[places_R].to(dtype) @ self.words_VD.T
+
+    def with_bias(self, products_BV: Tensor) -> Tensor:
+        """Return the logits of such products in fp32; products in fp32 are overwritten."""
+        return products_BV.float().add_(self.bias_V)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +141,14 @@ class _InChunks(torch.autograd.Function):
         student = Decoder(features_PD, words_VD.to(how.dtype), bias_V)
         if isinstance(teacher, Decoder):
             teacher = replace(teacher, words_VD=teacher.words_VD.to(how.dtype))
-        sums = _Sums(student, how, has_gradient=any(ctx.needs_input_grad[:3]))
-        for start in range(0, len(features_PD), how.chunk):
-            places = torch.arange(
-                start, min(start + how.chunk, len(features_PD)), device=features_PD.device
-            )
-            logits_RV = student.logits(places, how.dtype)
-            known = torch.nonzero(targets_P[places] != NO_TARGET)[:, 0]
-            hard = _hard(logits_RV[known], targets_P[places[known]]) if len(known) else None
-            soft = None  # of the logits from here on nothing is left
-            if isinstance(teacher, TopWords):
-                words_RK, log_p_RK = teacher.words_PK[places], teacher.log_p_PK[places]
-                soft = _soft_top(logits_RV, words_RK, log_p_RK, how.temperature)
-            elif teacher is not None:
-                soft = _soft(logits_RV, teacher.logits(places, how.dtype), how.temperature)
-            sums.add(places, soft, known, hard)
+        sums = _Sums(student, teacher, how, has_gradient=any(ctx.needs_input_grad[:3]))
+        places_P = torch.arange(len(features_PD), device=features_PD.device)
+        if teacher is None:  # nobody speaks at the other positions
+            places_P = places_P[targets_P != NO_TARGET]
+        for places_R in torch.split(places_P, how.chunk):
+            sums.add(places_R, targets_P[places_R])
         # Gradients alone: a node that holds its own outputs is a ring, and its memory stays.
-        ctx.gradients, ctx.factors = (sums.soft_gradient, sums.hard_gradient), how.factors
+        ctx.gradients, ctx.factors = sums.gradients, how.factors
         return sums.soft, sums.hard
 
     @staticmethod
@@ -166,67 +165,118 @@ class _InChunks(torch.autograd.Function):
         return (*total, None, None, None)
 
 
-Scored = tuple[Tensor, Tensor]  # losses of some positions, and their slopes by the logits, (R, V)
+Scored = tuple[Tensor, Tensor]  # losses of some positions, and their slopes by the logits, (B, V)
 
 
 class _Sums:
     """Both losses added up over positions, and their gradients: one for both if factors say how."""
 
-    def __init__(self, student: Decoder, how: _How, *, has_gradient: bool) -> None:
-        self.student, self.how, self.has_gradient = student, how, has_gradient
+    def __init__(
+        self,
+        student: Decoder,
+        teacher: Decoder | TopWords | None,
+        how: _How,
+        *,
+        has_gradient: bool,
+    ) -> None:
+        self.student, self.teacher, self.how = student, teacher, how
         zero = torch.zeros((), dtype=torch.float32, device=student.bias_V.device)
         self.soft, self.hard = zero, zero.clone()
-        self.soft_gradient: list[Tensor] | None = None  # of features, words and bias, in fp32
-        self.hard_gradient = self._nothing() if has_gradient else None  # of both with factors
+        is_apart = teacher is not None and how.factors is None
+        self._of_soft = _Gradient(student, how.dtype) if has_gradient and is_apart else None
+        self._of_hard = _Gradient(student, how.dtype) if has_gradient else None  # or of both
 
-    def add(
-        self, places_R: Tensor, soft: Scored | None, known_K: Tensor, hard: Scored | None
-    ) -> None:
-        """Add a chunk: soft targets at its places, hard ones where they are known among them."""
+    @property
+    def gradients(self) -> tuple[list[Tensor] | None, list[Tensor] | None]:
+        """Return those of the soft and of the hard loss, or of their total in the second place."""
+        soft, hard = self._of_soft, self._of_hard
+        return soft.tensors if soft else None, hard.tensors if hard else None
+
+    def add(self, places_R: Tensor, targets_R: Tensor) -> None:
+        """Add some positions: soft targets if a teacher speaks, hard ones where they are known.
+
+        Products are of all of them at once. What is done with each logit goes in blocks that stay
+        in the processor's cache, and the slopes take the place of the products that they are of.
+        """
+        own_RV, theirs_RV = self._products(places_R)
+        for rows in _blocks(len(places_R), own_RV.device):
+            logits_BV = self.student.with_bias(own_RV[rows])
+            known = torch.nonzero(targets_R[rows] != NO_TARGET)[:, 0]
+            hard = _hard(logits_BV[known], targets_R[rows][known]) if len(known) else None
+            soft = None  # of the logits from here on nothing is left
+            if isinstance(self.teacher, TopWords):
+                soft = _soft_top(logits_BV, self.teacher, places_R[rows], self.how.temperature)
+            elif self.teacher is not None:
+                theirs_BV = self.teacher.with_bias(theirs_RV[rows])
+                soft = _soft(logits_BV, theirs_BV, self.how.temperature)
+            self._count(soft, hard)
+            if self._of_hard is None:
+                continue
+            if self._of_soft is not None and hard is not None:
+                self._of_hard.add(places_R[rows][known], hard[1])
+                hard = None
+            slopes_BV = self._joined(soft, known, hard)
+            (self._of_soft or self._of_hard).add_to_bias(slopes_BV)
+            own_RV[rows] = slopes_BV
+        if self._of_hard is not None:
+            (self._of_soft or self._of_hard).add_products(places_R, own_RV)
+
+    def _products(self, places_R: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the student's products and the teacher's, or nothing where it is not asked."""
+        own_RV = self.student.products(places_R, self.how.dtype)
+        if isinstance(self.teacher, Decoder):
+            return own_RV, self.teacher.products(places_R, self.how.dtype)
+        return own_RV, own_RV[:, :0]
+
+    def _count(self, soft: Scored | None, hard: Scored | None) -> None:
         if soft is not None:
             self.soft += soft[0].sum()
         if hard is not None:
             self.hard += hard[0].sum()
-        if self.hard_gradient is None:
-            return
+
+    def _joined(self, soft: Scored | None, known: Tensor, hard: Scored | None) -> Tensor:
+        """Return the slopes of a block, of both losses by the factors that were promised."""
         if self.how.factors is not None:
-            self._add_joined(places_R, soft, known_K, hard)
-            return
-        if soft is not None:
-            self.soft_gradient = self.soft_gradient or self._nothing()
-            self._add_slopes(self.soft_gradient, places_R, soft[1])
-        if hard is not None:
-            self._add_slopes(self.hard_gradient, places_R[known_K], hard[1])
+            for scored, factor in zip((soft, hard), self.how.factors, strict=True):
+                if scored is not None:
+                    scored[1].mul_(factor)
+        if soft is None:
+            assert hard is not None, "without a teacher every position has a target"
+            return hard[1]
+        return soft[1] if hard is None else soft[1].index_add_(0, known, hard[1])
 
-    def _add_joined(
-        self, places_R: Tensor, soft: Scored | None, known_K: Tensor, hard: Scored | None
-    ) -> None:
-        assert self.how.factors is not None, "joined by factors"
-        assert self.hard_gradient is not None, "joined where something is trained"
-        for_soft, for_hard = self.how.factors
-        if hard is not None:
-            hard[1].mul_(for_hard)
-        if soft is not None:
-            slopes_RV = soft[1].mul_(for_soft)
-            if hard is not None:
-                slopes_RV.index_add_(0, known_K, hard[1])
-            self._add_slopes(self.hard_gradient, places_R, slopes_RV)
-        elif hard is not None:
-            self._add_slopes(self.hard_gradient, places_R[known_K], hard[1])
 
-    def _add_slopes(self, gradient: list[Tensor], places_R: Tensor, slopes_RV: Tensor) -> None:
-        features_PD, words_VD, bias_V = gradient
-        bias_V += slopes_RV.sum(dim=0)
-        slopes_RV = slopes_RV.to(self.how.dtype)
+class _Gradient:
+    """What a loss says of a decoder's features, words and bias, in fp32."""
+
+    def __init__(self, student: Decoder, dtype: torch.dtype) -> None:
+        self.student, self.dtype = student, dtype
+        of = (student.features_PD, student.words_VD, student.bias_V)
+        self.tensors = [torch.zeros_like(each, dtype=torch.float32) for each in of]
+
+    def add(self, places_R: Tensor, slopes_RV: Tensor) -> None:
+        """Add the slopes of a loss by the logits of some positions."""
+        self.add_to_bias(slopes_RV)
+        self.add_products(places_R, slopes_RV.to(self.dtype))
+
+    def add_to_bias(self, slopes_RV: Tensor) -> None:
+        """Add what slopes say of the bias; they are in fp32."""
+        self.tensors[2] += slopes_RV.sum(dim=0)
+
+    def add_products(self, places_R: Tensor, slopes_RV: Tensor) -> None:
+        """Add what slopes say of features and words; they are in the dtype of products."""
+        features_PD, words_VD, _ = self.tensors
         features_PD[places_R] = (slopes_RV @ self.student.words_VD).float()
-        features_RD = self.student.features_PD[places_R].to(self.how.dtype)
+        features_RD = self.student.features_PD[places_R].to(self.dtype)
         for start in range(0, len(words_VD), _BLOCK):  # small ones are turned to fp32 in the cache
             block = slice(start, start + _BLOCK)
             words_VD[block] += slopes_RV[:, block].T @ features_RD
 
-    def _nothing(self) -> list[Tensor]:
-        of = (self.student.features_PD, self.student.words_VD, self.student.bias_V)
-        return [torch.zeros_like(each, dtype=torch.float32) for each in of]
+
+def _blocks(rows: int, device: torch.device) -> list[slice]:
+    """Return rows whose logits are handled at once: few on a CPU; on a card each call costs."""
+    at_once = _ROWS if device.type == "cpu" else max(rows, 1)
+    return [slice(start, start + at_once) for start in range(0, rows, at_once)]
 
 
 def _shared(soft_scale: Tensor, hard_scale: Tensor, factors: tuple[float, float]) -> Tensor | None:
@@ -245,42 +295,49 @@ def _shared(soft_scale: Tensor, hard_scale: Tensor, factors: tuple[float, float]
     return None if float(shared) == 1.0 else shared
 
 
-def _soft(student_RV: Tensor, teacher_RV: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _soft(student_BV: Tensor, teacher_BV: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Return T^2 KL(teacher || student) of each position, and its slope by the student's logits.
 
-    Both logits are overwritten.
+    Both logits are overwritten. KL is the mean of the logits' difference under the teacher, less
+    the difference of what norms them: so each exponential is taken once.
     """
-    # What is this wide is written in place wherever it may be.
-    student_log = log_softmax(student_RV.div_(temperature), dim=-1)
-    del student_RV
-    teacher_log = log_softmax(teacher_RV.div_(temperature), dim=-1)
-    teacher = torch.exp(teacher_log, out=teacher_RV)
-    losses_R = teacher_log.sub_(student_log).mul_(teacher).sum(dim=-1) * temperature**2
-    return losses_R, student_log.exp_().sub_(teacher).mul_(temperature)
+    own_BV, own_norm_B = _distribution(student_BV.div_(temperature))
+    its_BV, its_norm_B = _distribution(teacher_BV.div_(temperature))
+    apart_BV = teacher_BV.sub_(student_BV)
+    losses_B = torch.linalg.vecdot(its_BV, apart_BV) - its_norm_B + own_norm_B
+    return losses_B * temperature**2, own_BV.sub_(its_BV).mul_(temperature)
+
+
+def _distribution(logits_BV: Tensor) -> tuple[Tensor, Tensor]:
+    """Return probabilities, and log sum exp of the logits, which are first moved to 0 at most."""
+    logits_BV.sub_(logits_BV.amax(dim=-1, keepdim=True))  # small numbers lose less in a difference
+    p_BV = softmax(logits_BV, dim=-1)
+    return p_BV, -p_BV.amax(dim=-1).log()  # the likeliest word's logit is 0
 
 
 def _soft_top(
-    student_RV: Tensor, words_RK: Tensor, log_p_RK: Tensor, temperature: float
+    student_BV: Tensor, teacher: TopWords, places_B: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Return T^2 KL over the words given and one outcome for all others, and its slope."""
-    student_log = log_softmax(student_RV / temperature, dim=-1)
-    slopes_RV = student_log.exp()
-    p_RK = log_p_RK.exp()
-    rest_R1 = (1.0 - p_RK.sum(dim=-1, keepdim=True)).clamp_min(_LEAST)
-    own_RK = slopes_RV.gather(-1, words_RK)
-    own_rest_R1 = (1.0 - own_RK.sum(dim=-1, keepdim=True)).clamp_min(_LEAST)
-    divergence = (p_RK * (log_p_RK - student_log.gather(-1, words_RK))).sum(dim=-1)
-    divergence += (rest_R1 * (rest_R1.log() - own_rest_R1.log()))[:, 0]
-    slopes_RV *= 1.0 - rest_R1 / own_rest_R1  # of the words that are not given
-    slopes_RV.scatter_(-1, words_RK, own_RK - p_RK)
-    return divergence * temperature**2, slopes_RV * temperature
+    words_BK, log_p_BK = teacher.words_PK[places_B], teacher.log_p_PK[places_B]
+    student_log = log_softmax(student_BV / temperature, dim=-1)
+    slopes_BV = student_log.exp()
+    p_BK = log_p_BK.exp()
+    rest_B1 = (1.0 - p_BK.sum(dim=-1, keepdim=True)).clamp_min(_LEAST)
+    own_BK = slopes_BV.gather(-1, words_BK)
+    own_rest_B1 = (1.0 - own_BK.sum(dim=-1, keepdim=True)).clamp_min(_LEAST)
+    divergence = (p_BK * (log_p_BK - student_log.gather(-1, words_BK))).sum(dim=-1)
+    divergence += (rest_B1 * (rest_B1.log() - own_rest_B1.log()))[:, 0]
+    slopes_BV *= 1.0 - rest_B1 / own_rest_B1  # of the words that are not given
+    slopes_BV.scatter_(-1, words_BK, own_BK - p_BK)
+    return divergence * temperature**2, slopes_BV * temperature
 
 
-def _hard(student_RV: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
+def _hard(student_BV: Tensor, targets_B: Tensor) -> tuple[Tensor, Tensor]:
     """Return -log p(target) of each position, and its slope by the logits."""
-    logs_RV = log_softmax(student_RV, dim=-1)
-    rows = torch.arange(len(targets_R), device=targets_R.device)
-    losses_R = -logs_RV[rows, targets_R]
-    slopes_RV = logs_RV.exp_()
-    slopes_RV[rows, targets_R] -= 1.0
-    return losses_R, slopes_RV
+    logs_BV = log_softmax(student_BV, dim=-1)
+    rows = torch.arange(len(targets_B), device=targets_B.device)
+    losses_B = -logs_BV[rows, targets_B]
+    slopes_BV = logs_BV.exp_()
+    slopes_BV[rows, targets_B] -= 1.0
+    return losses_B, slopes_BV

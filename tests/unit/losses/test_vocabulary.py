@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from potstill.errors import ShapeError
+from potstill.losses import vocabulary
 from potstill.losses.hard_labels import hard_label_loss
 from potstill.losses.soft_targets import soft_target_loss
 from potstill.losses.vocabulary import NO_TARGET, Decoder, TopWords, vocabulary_losses
@@ -62,21 +64,25 @@ def plain(
     seed=st.integers(0, 99),
     positions=st.integers(1, 20),
     chunk=st.integers(1, 25),
+    rows=st.integers(1, 25),
     temperature=st.sampled_from([1.0, 2.0, 4.0]),
     has_teacher=st.booleans(),
     factors=st.sampled_from([None, (0.3, 0.7), (0.15, 0.35)]),
 )
-def test_in_chunks_as_at_once(seed, positions, chunk, temperature, has_teacher, factors) -> None:
+def test_in_chunks_as_at_once(
+    seed, positions, chunk, rows, temperature, has_teacher, factors
+) -> None:
     found = case(seed, positions)
     ours, theirs = found.leaves(), found.leaves()
-    soft, hard = vocabulary_losses(
-        Decoder(*ours),
-        found.targets,
-        found.teacher if has_teacher else None,
-        temperature=temperature,
-        factors=factors,
-        chunk=chunk,
-    )
+    with mock.patch.object(vocabulary, "_ROWS", rows):
+        soft, hard = vocabulary_losses(
+            Decoder(*ours),
+            found.targets,
+            found.teacher if has_teacher else None,
+            temperature=temperature,
+            factors=factors,
+            chunk=chunk,
+        )
     expected = plain(theirs, found, temperature, has_teacher=has_teacher)
     torch.testing.assert_close((soft, hard), expected, rtol=1e-5, atol=1e-4)
     (0.3 * soft + 0.7 * hard).backward()
@@ -99,6 +105,23 @@ def test_equal_distributions_cost_nothing() -> None:
     student = Decoder(*found.student)
     soft, _ = vocabulary_losses(student, found.targets, student, temperature=2.0)
     assert soft.item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_small_divergence_over_many_words_is_not_lost_in_rounding() -> None:
+    draw = torch.Generator().manual_seed(0)
+    words = torch.randn(30_522, D, generator=draw)
+    features = torch.randn(40, D, generator=draw)
+    teacher = Decoder(features, words, torch.zeros(len(words)))
+    student = Decoder(features * 1.02, words, torch.zeros(len(words)))
+    targets = torch.full((40,), NO_TARGET)
+    soft, _ = vocabulary_losses(student, targets, teacher, temperature=2.0)
+    own, its = (
+        torch.log_softmax(each.features_PD.double() @ words.double().T / 2.0, dim=-1)
+        for each in (student, teacher)
+    )
+    exact = 4.0 * (its.exp() * (its - own)).sum(dim=-1)
+    assert exact.mean() < 0.01
+    assert soft.item() == pytest.approx(exact.sum().item(), rel=2e-3)
 
 
 def test_gradients_are_right_by_finite_differences() -> None:
