@@ -195,9 +195,10 @@ class _Sums:
     def add(self, places_R: Tensor, targets_R: Tensor) -> None:
         """Add some positions: soft targets if a teacher speaks, hard ones where they are known.
 
-        Products are of all of them at once. What is done with each logit goes in blocks that stay
-        in the processor's cache, and the slopes take the place of the products that they are of.
+        Products are of all of them at once; what is done with each logit goes in blocks that stay
+        in the processor's cache.
         """
+        gradient = self._of_soft or self._of_hard  # of the slopes that take the products' place
         own_RV, theirs_RV = self._products(places_R)
         for rows in _blocks(len(places_R), own_RV.device):
             logits_BV = self.student.with_bias(own_RV[rows])
@@ -210,16 +211,16 @@ class _Sums:
                 theirs_BV = self.teacher.with_bias(theirs_RV[rows])
                 soft = _soft(logits_BV, theirs_BV, self.how.temperature)
             self._count(soft, hard)
-            if self._of_hard is None:
+            if gradient is None:
                 continue
-            if self._of_soft is not None and hard is not None:
+            if self._of_soft and self._of_hard and hard:  # each has its own
                 self._of_hard.add(places_R[rows][known], hard[1])
                 hard = None
             slopes_BV = self._joined(soft, known, hard)
-            (self._of_soft or self._of_hard).add_to_bias(slopes_BV)
+            gradient.add_to_bias(slopes_BV)
             own_RV[rows] = slopes_BV
-        if self._of_hard is not None:
-            (self._of_soft or self._of_hard).add_products(places_R, own_RV)
+        if gradient is not None:
+            gradient.add_products(places_R, own_RV)
 
     def _products(self, places_R: Tensor) -> tuple[Tensor, Tensor]:
         """Return the student's products and the teacher's, or nothing where it is not asked."""
