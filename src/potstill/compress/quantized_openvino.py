@@ -1,6 +1,7 @@
 """An OpenVINO graph with smaller numbers, by NNCF.
 
-int8           weights for each output, activations by calibration with smoothing (SmoothQuant)
+int8           weights for each output, activations by calibration with smoothing (SmoothQuant);
+               the answer itself, a mean or a vector of length 1, is never rounded
 int8-weights   weights alone, by output; nothing is calibrated
 int4           weights alone, in groups of 64 inputs; nothing is calibrated
 
@@ -24,7 +25,7 @@ from potstill.bundle.runtime_files import INT8
 from potstill.compress.nncf_library import nncf
 from potstill.compress.quantized_tables import scale_taken_rows
 from potstill.compress.quantizer import Smaller, parts_of
-from potstill.runtime.graph import Weights
+from potstill.runtime.graph import POOLING, UNIT_LENGTH, Weights
 from potstill.runtime.openvino_library import openvino, save_graph
 from potstill.runtime.openvino_operators import openvino_model
 from potstill.runtime.packed_engine import Floats, Inputs
@@ -66,7 +67,8 @@ class OpenVinoQuantizer:
         save_graph(graph, file)
 
     def _made(self, library: Any, asked: Smaller) -> Any:
-        scope = library.IgnoredScope(names=list(asked.kept), validate=False)
+        names = [*asked.kept, POOLING, UNIT_LENGTH]
+        scope = library.IgnoredScope(names=names, validate=False)
         graph = self.graph.clone()
         if asked.precision == INT8:
             assert asked.calls, "activations are calibrated on texts: this is a bug"

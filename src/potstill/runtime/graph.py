@@ -37,6 +37,9 @@ TEXTS_OF_SLOTS = "texts_of_slots"  # (P, W) the number of its text; 0: an empty 
 SLOTS = "slots"  # (1, T) where each token lies among the P * W
 VECTORS = "vectors"
 
+# Operators of an answer that have no weights; by these names quantization leaves them as they are.
+POOLING, UNIT_LENGTH = "pooling", "unit_length"
+
 HIDDEN = np.float32(-1e4)  # added to the score of another text's key: e^-10000 is 0 in any format
 
 
@@ -119,7 +122,7 @@ class Operators(Protocol):
         """Return tokens from rows to where they lay, (1, T, D)."""
         ...
 
-    def of_length_1(self, node: Node) -> Node:
+    def of_length_1(self, node: Node, *, name: str) -> Node:
         """Return vectors of length 1."""
         ...
 
@@ -318,12 +321,14 @@ class GraphWriter:
     def _vectors(self, features_RFD: Node) -> Node:
         if self.head.width:
             features_RFD = self.dense(features_RFD, "head.output")
-        return self.ops.of_length_1(features_RFD) if self.head.normalize else features_RFD
+        if not self.head.normalize:
+            return features_RFD
+        return self.ops.of_length_1(features_RFD, name=UNIT_LENGTH)
 
     def _mean(self, hidden_RTD: Node) -> Node:
         """Return the mean over each text's tokens, (R, F, D)."""
         is_of_RFT = self.ops.as_numbers(self._first_sees())
-        sums_RFD = self.ops.product(is_of_RFT, hidden_RTD)
+        sums_RFD = self.ops.product(is_of_RFT, hidden_RTD, name=POOLING)
         return self.ops.divided(sums_RFD, self.ops.total(is_of_RFT))
 
     def _first_sees(self) -> Node:

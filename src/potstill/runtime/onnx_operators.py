@@ -179,11 +179,11 @@ class OnnxOperators:
         shape = self.made("Concat", self.whole_numbers([-1]), width, axis=0)
         return self.made("Gather", self.made("Reshape", node_PWD, shape), slots_1T, axis=0)
 
-    def of_length_1(self, node: str) -> str:
+    def of_length_1(self, node: str, *, name: str) -> str:
         """Return vectors of length 1."""
         length = self.made("ReduceL2", node, self.whole_numbers([-1]), keepdims=1)
         least = self._number(np.float32(1e-12))
-        return self.divided(node, self.made("Max", length, least))
+        return self.made("Div", node, self.made("Max", length, least), name=name)
 
     def made(self, kind: str, *inputs: str, name: str = "", **settings: Any) -> str:
         """Add an operator and return its output; a name tells it apart, its place is added."""

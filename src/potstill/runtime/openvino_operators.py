@@ -66,9 +66,7 @@ class OpenVinoOperators:
     def product(self, left: Node, right: Node, *, is_turned: bool = False, name: str = "") -> Node:
         """Return left times right."""
         made = _ops().matmul(left, right, transpose_a=False, transpose_b=is_turned)
-        if name:  # by which quantization leaves it out
-            made.set_friendly_name(name)
-        return made
+        return _named(made, name) if name else made
 
     def softmax(self, node: Node) -> Node:
         """Return shares over the last axis."""
@@ -137,14 +135,20 @@ class OpenVinoOperators:
         slots_SD = _ops().reshape(node_PWD, _numbers([-1, width]), special_zero=False)
         return _ops().gather(slots_SD, slots_1T, np.int32(0))
 
-    def of_length_1(self, node: Node) -> Node:
+    def of_length_1(self, node: Node, *, name: str) -> Node:
         """Return vectors of length 1."""
-        return _ops().normalize_l2(node, _numbers([-1]), 1e-12, "max")
+        return _named(_ops().normalize_l2(node, _numbers([-1]), 1e-12, "max"), name)
 
 
 def _ops() -> Any:
     # Not when this module is imported: a thread that waits for both imports could wait for ever.
     return openvino("the openvino engine").opset13
+
+
+def _named(node: Node, name: str) -> Node:
+    """Name a node, so that quantization can leave it out."""
+    node.set_friendly_name(name)
+    return node
 
 
 def _parameter(name: str) -> Node:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ pytest.importorskip("nncf", reason="pip install 'potstill[quantize]'")
 pytest.importorskip("onnxruntime", reason="pip install 'potstill[onnx]'")
 
 from potstill.architectures.counting import weight_shapes
+from potstill.architectures.heads import HeadSpec
 from potstill.bundle.runtime_files import STORED
 from potstill.compress.calibration import calibration_calls
 from potstill.compress.quantized_tables import scale_taken_rows
@@ -19,18 +22,25 @@ from potstill.runtime.openvino_library import openvino
 from tests.tiny import random_batch, tiny_config, tiny_head
 
 HEAD = tiny_head("classification")
+VECTORS = tiny_head("embedding", labels=(), pooling="mean", normalize=True)
+OF_FIRST = replace(VECTORS, pooling="first", width=16)
+MEAN_POOLED = replace(HEAD, pooling="mean")
 CONFIG = tiny_config()
 WAYS = [(engine, precision) for engine in STORED for precision in STORED[engine]]
 
 
-@pytest.fixture(scope="module")
-def quantizers():
+def tiny_quantizer(engine: str, head: HeadSpec):
     rng = np.random.default_rng(0)
     weights = {
         name: rng.normal(0.0, 0.3, shape).astype(np.float32)
-        for name, shape in weight_shapes(CONFIG, HEAD).items()
+        for name, shape in weight_shapes(CONFIG, head).items()
     }
-    return {engine: quantizer_of(engine, CONFIG, HEAD, weights) for engine in STORED}
+    return quantizer_of(engine, CONFIG, head, weights)
+
+
+@pytest.fixture(scope="module")
+def quantizers():
+    return {engine: tiny_quantizer(engine, HEAD) for engine in STORED}
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +88,30 @@ def test_outputs_stay_near_and_get_nearer_with_parts_put_back(
 
 
 @pytest.mark.parametrize("precision", STORED["openvino"])
+@pytest.mark.parametrize("head", [HEAD, MEAN_POOLED, VECTORS, OF_FIRST])
 def test_with_every_part_put_back_the_tables_alone_are_quantized(
-    quantizers, calls, precision: str
+    calls, head: HeadSpec, precision: str
 ) -> None:
-    quantizer = quantizers["openvino"]
+    quantizer = tiny_quantizer("openvino", head)
     every = [layer for layers in quantizer.parts().values() for layer in layers]
     small = quantizer.quantized(Smaller(precision=precision, calls=calls, kept=every))
     for node in small.get_ordered_ops():
         assert node.get_type_name() != "FakeQuantize", node.get_friendly_name()
     assert 0.0 < output_error(quantizer, small, calls) < 0.05
+
+
+@pytest.mark.parametrize("head", [VECTORS, OF_FIRST])
+def test_vectors_are_not_rounded_behind_the_last_product(calls, head: HeadSpec) -> None:
+    """All layers are rounded; what is made of their states is not."""
+    small = tiny_quantizer("openvino", head).quantized(Smaller(precision="int8", calls=calls))
+    (node,) = small.get_results()
+    kinds = []
+    while node.get_type_name() != "MVN" and node.get_friendly_name() != "head.output":
+        node = node.input_value(1 if node.get_friendly_name() == "pooling" else 0).get_node()
+        kinds.append(node.get_type_name())
+    assert "FakeQuantize" not in kinds, kinds
+    assert "NormalizeL2" in kinds
+    assert "FakeQuantize" in {each.get_type_name() for each in small.get_ordered_ops()}
 
 
 def test_attention_put_back_takes_its_products_of_tokens_with_it(quantizers, calls) -> None:
