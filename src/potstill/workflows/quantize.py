@@ -1,8 +1,9 @@
 """`quantize`: a model's graph with smaller numbers, let through by a gate.
 
 Where a floor is asked for, the quantized model answers the dev rows beside its source. While it
-falls short, one more part of the network is put back, the one first whose return brings the outputs
-nearest to the source's. What was tried stays in the manifest. Test rows are read once, at the end.
+falls short or is undecided, one more part of the network is put back, the one first whose return
+brings the outputs nearest to the source's. What was tried stays in the manifest. Test rows are read
+once, at the end.
 """
 
 from __future__ import annotations
@@ -188,7 +189,8 @@ def quantize(
 
     Raises:
         InputError: model or rows cannot be used.
-        GateNotMet: the floor is not met even with every part put back; nothing is written.
+        GateNotMet: the floor is not met, or the gate undecided, even with every part put back;
+            nothing is written.
     """
     began = time.perf_counter()
     require_free(out)
@@ -226,29 +228,34 @@ class _Run:
         self.calls = self._any_calls() if options.is_calibrated else []
 
     def passed(self) -> Path:
-        """Return the bundle of the first attempt that the gate lets through."""
+        """Return the bundle of the first attempt that the gate lets through.
+
+        An undecided gate is no end: with each part put back fewer answers differ, and the interval
+        is narrower.
+        """
         found, gate = self._attempt(())
         parts: list[str] = []
         ranked: Sequence[str] | None = None
         while gate is not None and not self.judge.passes(gate):
-            if gate.is_value_enough:
-                raise GateNotMet(
-                    gate.describe(),
-                    where=self.options.precision,
-                    cure="give more dev rows, or --accept point",
-                )
             ranked = self._ranked() if ranked is None else ranked
             if len(parts) == len(ranked):
-                raise GateNotMet(
-                    f"{gate.describe()}, with every part but the embedding tables in full "
-                    f"precision{self._rest()}",
-                    where=self.options.precision,
-                    cure="lower --floor; nothing was written",
-                )
+                raise self._refused(gate)
             parts.append(ranked[len(parts)])
             self.tell(f"{gate.describe()}; {parts[-1]} is put back")
             found, gate = self._attempt(tuple(parts))
         return found
+
+    def _refused(self, last: Gate) -> GateNotMet:
+        """Return why nothing passed; `--accept point` would take the first whose value suffices."""
+        every = f"every part but the embedding tables in full precision{self._rest()}"
+        gates = (each.gate for each in self.tried)
+        enough = next((gate for gate in gates if gate is not None and gate.is_value_enough), None)
+        if enough is None:
+            told, cure = f"{last.describe()}, with {every}", "lower --floor; nothing was written"
+        else:
+            told = f"{enough.describe()}; it does not hold with {every} either"
+            cure = "give more dev rows, or --accept point; nothing was written"
+        return GateNotMet(told, where=self.options.precision, cure=cure)
 
     def manifest(self, measured: Mapping[str, Any]) -> Manifest:
         """Return the bundle's manifest: its origin, what was tried, what was measured."""
