@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from potstill.metrics.gate import Gate, judge_gate
 from potstill.report import Report
 from potstill.workflows.copy_judge import CopyJudge, Tell
 from potstill.workflows.quantize import QuantizeOptions, quantize
+from tests.command_line import said, write_jsonl
 
 pytest.importorskip("nncf", reason="pip install 'potstill[quantize]'")
 
@@ -97,3 +100,23 @@ def test_every_part_is_put_back_before_a_gate_refuses(gated) -> None:
         quantized(gated, [ENOUGH], tell=told.append)
     assert told.count("quantizing to int8-weights") == 1 + PARTS
     assert len([line for line in told if line.endswith(" is put back")]) == PARTS
+
+
+@pytest.mark.parametrize("option", ["--calibration", "--dev", "--test"])
+def test_a_model_of_pairs_refuses_single_texts(
+    source: Path,
+    rows: Path,
+    tmp_path: Path,
+    option: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = shutil.copytree(source, tmp_path / "of-pairs") / "potstill.json"
+    told = json.loads(file.read_text()) | {"settings": {"pairs": True}}
+    file.write_text(json.dumps(told))
+    lines = map(json.loads, rows.read_text().splitlines())
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", *({**line, "text_pair": "a"} for line in lines))
+    given = {"--calibration": pairs, "--dev": pairs, "--test": pairs, option: rows}
+    words = [word for pair in given.items() for word in pair]
+    said_of_it = said(capsys, "quantize", file.parent, "--out", tmp_path / "out", *words)
+    assert said_of_it.status == 2
+    assert "these are single texts, and the model has learned from pairs" in said_of_it.complaint

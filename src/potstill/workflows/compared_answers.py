@@ -19,7 +19,7 @@ from potstill.metrics.agreement import share_of
 from potstill.metrics.bootstrap import Interval
 from potstill.metrics.metric import Metric
 from potstill.metrics.retention import gain_retained, is_above, retention
-from potstill.runtime.answering import lengths_of_folder, task_of_folder
+from potstill.runtime.answering import lengths_of_folder, require_form, task_of_folder
 from potstill.tasks import reading
 from potstill.tasks.evaluation import (
     Evaluation,
@@ -109,7 +109,8 @@ def read_proof(
 
     Raises:
         InputError: a model without a task head, of another task or with other labels.
-        DataError: the rows cannot be read, or hold a label that the models do not have.
+        DataError: the rows cannot be read, hold a label that the models do not have, or are single
+            texts where a model has learned from pairs.
         RecipeError: no such metric.
     """
     for name, folder in folders.items():
@@ -125,6 +126,8 @@ def read_proof(
     chosen = primary or own or task.primary(has_gold=True)
     metric = task.metric(chosen)
     rows = reading.labelled(task.name, test, columns)
+    for folder in folders.values():
+        require_form(folder, rows)
     if first.task == "classification":  # one order of labels for all
         tasks = dict.fromkeys(tasks, task)
     gold = task.gold(rows)

@@ -54,7 +54,7 @@ from potstill.hardware import cpu_has_bf16
 from potstill.metrics.gate import Gate
 from potstill.recipe import require_choice
 from potstill.report import Report
-from potstill.runtime.answering import lengths_of_folder, task_of_folder
+from potstill.runtime.answering import lengths_of_folder, require_form, task_of_folder
 from potstill.runtime.choice import EngineChoice, flags_here
 from potstill.runtime.graph import leaves_last_layer
 from potstill.runtime.packed_engine import Inputs
@@ -316,6 +316,7 @@ class _Run:
             )
         task = task_of_folder(folder)
         rows = reading.unlabelled(task.name, given, options.columns)
+        require_form(folder, rows)
         if count_empty_texts(rows) == len(rows):
             raise DataError("all texts are empty: nothing to calibrate on", where=rows.source)
         lengths = lengths_of_folder(folder, task, max_length=folder.max_length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from potstill.bundle.folder import ModelFolder, open_folder
 from potstill.data.columns import Columns
-from potstill.errors import InputError
+from potstill.errors import DataError, InputError
 from potstill.workflows.compared_answers import UNSOLVED, Proof, judge, read_proof, shown_path
 from tests.folders import write_tiny_model
 
@@ -113,3 +114,12 @@ def test_of_a_place_on_a_disk_only_the_last_part_is_shown():
     assert shown_path("data/test.jsonl") == "data/test.jsonl"
     assert shown_path(str(Path("data/test.jsonl").resolve())) == "test.jsonl"
     assert shown_path("list") == "list"
+
+
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_single_texts_prove_nothing_of_a_model_of_pairs(folders, name: str):
+    manifest = folders[name].manifest
+    assert manifest is not None
+    of_pairs = replace(folders[name], manifest=replace(manifest, settings={"pairs": True}))
+    with pytest.raises(DataError, match="single texts, and the model has learned from pairs"):
+        proof_of(folders | {name: of_pairs}, "teacher", "student")
