@@ -14,8 +14,10 @@ import pytest
 import potstill
 from potstill.bundle.folder import open_folder
 from potstill.bundle.manifest import read_manifest, write_manifest
+from potstill.bundle.named_weights import fp32_weights
 from potstill.errors import GateNotMet, MissingExtraError, ModelError, RecipeError
 from potstill.runtime.engines import build_engine
+from potstill.runtime.onnx_operators import onnx_model
 from potstill.runtime.packed_rows import RowSize
 from tests.command_line import said
 from tests.folders import write_tiny_model
@@ -267,3 +269,28 @@ def test_tune_measures_what_is_stored_beside_weights(
 def test_compare_takes_the_engine_that_a_bundle_asks_for(small: Path, rows: Path) -> None:
     told = potstill.compare([str(small)], test=str(rows))
     assert [each.measured.engine for each in told.models] == ["onnx"]
+
+
+def test_a_graph_larger_than_a_file_can_be_is_refused_in_one_line(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, out = open_folder(source), tmp_path / "out"
+    graph = onnx_model(folder.config, folder.answering_head, fp32_weights(folder), ["logits"])
+    numbers = sum(len(each.raw_data) for each in graph.graph.initializer)
+    verbs = (
+        ["predict", source, "good", "--engine", "onnx"],
+        ["quantize", source, "--engine", "onnx", "--out", out],
+        ["export", source, "--out", out],
+    )
+    monkeypatch.setattr("potstill.runtime.onnx_operators.MOST_BYTES", numbers)  # in fp32: whole
+    assert said(capsys, *verbs[0]).status == 0
+    monkeypatch.setattr("potstill.runtime.onnx_operators.MOST_BYTES", numbers - 1)
+    for words in verbs:
+        told = said(capsys, *words)
+        assert (told.status, told.out) == (2, "")
+        assert "more than the 2 GiB that one ONNX file holds; to mend it: take the ope" in told.err
+        assert told.err.count("\n") == 1
+        assert not out.exists()

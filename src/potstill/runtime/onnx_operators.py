@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
-from potstill.errors import MissingExtraError
+from potstill.errors import MissingExtraError, ModelError
 from potstill.runtime.graph import HIDDEN, GraphInputs, GraphWriter, Weights, input_names
 
 OPSET = 20  # the first with Gelu
 IR_VERSION = 10  # of the file format; what onnxruntime 1.18 and later read
+MOST_BYTES = 2**31 - 2**24  # of numbers: a file, protobuf, ends below 2 GiB, its operators included
 
 Axes = Sequence[str | int | None]  # a name: any length, the same wherever it stands
 NamedAxes = Mapping[str, Axes]
@@ -32,6 +33,7 @@ def onnx_model(
 
     Raises:
         MissingExtraError: onnx is not installed.
+        ModelError: one file cannot hold it.
     """
     names = input_names(config)
     operators = OnnxOperators()
@@ -54,6 +56,7 @@ class OnnxOperators:
         self._onnx = onnx_library()
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}
+        self._bytes = 0  # of these
 
     def model(
         self, parameters: Mapping[str, Axes], kind: str, outputs: Mapping[str, str], axes: NamedAxes
@@ -83,8 +86,15 @@ class OnnxOperators:
         )
 
     def constant(self, array: NDArray[Any], name: str) -> str:
-        """Return an array that stands in the graph; of one name there is one."""
+        """Return an array that stands in the graph; of one name there is one.
+
+        Raises:
+            ModelError: with it the graph is larger than a file can be.
+        """
         if name not in self._constants:
+            self._bytes += array.nbytes
+            if self._bytes > MOST_BYTES:
+                raise _too_large()
             tensor = self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
             self._constants[name] = tensor
         return name
@@ -197,9 +207,10 @@ class OnnxOperators:
         turned = f"{name}.turned"
         if turned not in self._constants:
             array = self._onnx.numpy_helper.to_array(self._constants[name])
-            self.constant(array.T, turned)
             if not any(name in node.input for node in self._nodes):
                 del self._constants[name]
+                self._bytes -= array.nbytes
+            self.constant(array.T, turned)
         return turned
 
     def _number(self, value: np.float32) -> str:
@@ -208,6 +219,14 @@ class OnnxOperators:
     def whole_numbers(self, values: Sequence[int]) -> str:
         """Return int64 numbers that stand in the graph."""
         return self.constant(np.array(values, dtype=np.int64), f"numbers {list(values)}")
+
+
+def _too_large() -> ModelError:
+    return ModelError(
+        "the model's numbers in fp32 take more than the 2 GiB that one ONNX file holds",
+        cure="take the openvino or the torch engine, to quantize too (--engine openvino); to "
+        "export, --format openvino or hf",
+    )
 
 
 def onnx_library() -> Any:
