@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import potstill
 from potstill.errors import GateNotMet
 from potstill.metrics.bootstrap import Interval
 from potstill.metrics.gate import Gate, judge_gate
 from potstill.report import Report
-from potstill.workflows.copy_judge import CopyJudge, Tell
-from potstill.workflows.quantize import QuantizeOptions, quantize
-from tests.command_line import said, write_jsonl
+from potstill.workflows.copy_judge import UNJUDGED, CopyJudge, Tell
+from potstill.workflows.quantize import CALIBRATED_ON_DEV, QuantizeOptions, quantize
+from tests.command_line import Said, said, write_jsonl
 
 pytest.importorskip("nncf", reason="pip install 'potstill[quantize]'")
 
@@ -120,3 +121,49 @@ def test_a_model_of_pairs_refuses_single_texts(
     said_of_it = said(capsys, "quantize", file.parent, "--out", tmp_path / "out", *words)
     assert said_of_it.status == 2
     assert "these are single texts, and the model has learned from pairs" in said_of_it.complaint
+
+
+def warnings_of(told: Said) -> list[str]:
+    assert told.status == 0, told.err
+    lines = [line.partition("warning: ") for line in told.err.splitlines()]
+    return [warning for _, word, warning in lines if word]
+
+
+@pytest.mark.parametrize("precision", ["int8-weights", "bf16"])
+def test_test_rows_that_stand_in_dev_are_counted(
+    source: Path, rows: Path, tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = rows.read_text().splitlines(keepends=True)
+    parts = {"dev": lines[:60], "copy": lines[:60], "other": lines[60:], "half": lines[30:90]}
+    files = {name: tmp_path / f"{name}.jsonl" for name in parts}
+    for name, part in parts.items():
+        files[name].write_text("".join(part))
+    shared = {"dev": 60, "copy": 60, "half": 30, "other": 0}
+    for name, count in shared.items():
+        words = ["--precision", precision, "--dev", files["dev"], "--floor", "0.1"]
+        words += ["--test", files[name], "--accept", "point", "--threads", "1"]
+        told = said(capsys, "quantize", source, "--out", tmp_path / f"to-{name}", *words)
+        of_dev = f"{count} of 60 test rows ({count / 60:.1%}) stand in the dev rows"
+        assert [line.startswith(of_dev) for line in warnings_of(told)] == [True] * (count > 0)
+
+
+def test_what_it_was_calibrated_on_is_told(
+    source: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = Path(shutil.copy(rows, tmp_path / "train.jsonl"))
+    words = ["--dev", rows, "--floor", "0.1", "--accept", "point", "--threads", "1"]
+    for file, given in ((rows, []), (train, ["--calibration", train])):
+        out = tmp_path / f"on-{file.stem}"
+        told = said(capsys, "quantize", source, "--out", out, *words, *given)
+        is_on_dev = [CALIBRATED_ON_DEV] if file == rows else []
+        assert warnings_of(told) == is_on_dev
+        assert f"calibrated on\t{file.name}" in told.out.splitlines()
+        assert potstill.info(out)["lineage"]["calibrated_on"] == file.name
+
+
+def test_only_a_gate_is_told_that_it_judges_what_it_was_calibrated_on(
+    source: Path, rows: Path, tmp_path: Path
+) -> None:
+    report = potstill.quantize(source, tmp_path / "out", dev=str(rows), threads=1)
+    assert report.warnings == [UNJUDGED]
+    assert report.details["calibrated_on"] == rows.name

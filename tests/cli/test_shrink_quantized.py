@@ -131,6 +131,7 @@ def test_a_gate_that_refuses_is_status_3_and_the_student_stays(
     assert told.status == 3
     last = told.err.splitlines()[-1]
     assert "no quantized student: int8: the gate fails, floor 99.0%" in last
+    assert "--precision int8 --calibration TRAIN --dev DEV --floor FLOOR" in last
     assert "the student stays" in last
     answer = json.loads(told.out)
     assert answer["quantized"]["refusal"] == "int8: the gate fails, floor 99.0%"

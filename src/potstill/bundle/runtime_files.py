@@ -24,7 +24,7 @@ INT8 = "int8"  # weights and activations: products of whole numbers
 STORED: Mapping[str, tuple[str, ...]] = {OPENVINO: (INT8, "int8-weights", "int4"), ONNX: (INT8,)}
 QUALITY_OF_COPY = ("quantized", "quantized_gate")  # what `quantize` measures on test rows
 _OF_GRAPHS = ("tried", "processor")  # in a manifest's engine
-_LINEAGE_OF_GRAPHS = ("quantized_from", "quantization")
+_LINEAGE_OF_GRAPHS = ("quantized_from", "quantization", "calibrated_on")
 _ENDINGS: Mapping[str, tuple[str, ...]] = {OPENVINO: (".xml", ".bin"), ONNX: (".onnx",)}
 
 

@@ -38,7 +38,8 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
         ),
     ] = "here",
     calibration: Annotated[
-        str | None, typer.Option(help="Rows to calibrate int8 on; default: those of --dev.")
+        str | None,
+        typer.Option(help="Rows to calibrate int8 on, best of training; default: those of --dev."),
     ] = None,
     dev: Annotated[str | None, typer.Option("--dev", help="Labelled rows for the gate.")] = None,
     test: Annotated[
@@ -102,6 +103,7 @@ def _print(report: Report, *, as_json: bool) -> None:
             "engine": details["engine"],
             "precision": _precision(details),
             "bytes": f"{details['size_bytes']:,} (source: {details['source_bytes']:,})",
+            "calibrated on": details["calibrated_on"] or "no texts",
             "in full precision": ", ".join(details["kept"]) or "none of the parts",
         }
     )

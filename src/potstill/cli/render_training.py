@@ -110,11 +110,13 @@ def require_gates(report: Report, *, accept: str | None) -> None:
     if small is None:
         return
     if small["refusal"] is not None:
+        precision = small["precision"]
+        texts = "--calibration TRAIN " if precision == "int8" else ""  # else those of dev
         raise GateNotMet(
             f"no quantized student: {small['refusal']}",
             where=str(report.bundle),
-            cure=f"potstill quantize {report.bundle} --precision {small['precision']} --dev DEV "
-            f"--floor FLOOR --out {report.bundle}-{small['precision']}, with a lower floor or "
+            cure=f"potstill quantize {report.bundle} --precision {precision} {texts}--dev DEV "
+            f"--floor FLOOR --out {report.bundle}-{precision}, with a lower floor or "
             "--accept point; the student stays",
         )
     if small["gate_on_test"] is not None:

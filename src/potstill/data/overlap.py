@@ -33,14 +33,14 @@ class Overlap:
         """Return the part of the test rows that overlap, from 0 to 1."""
         return self.count / self.test_rows if self.test_rows else 0.0
 
-    def describe(self) -> str:
-        """Say it in one line."""
+    def describe(self, *, beside: str = "training") -> str:
+        """Say it in one line, calling the rows beside the test rows as asked."""
         if not self.count:
-            return f"none of the {self.test_rows:,} test rows stands in the training rows"
+            return f"none of the {self.test_rows:,} test rows stands in the {beside} rows"
         first = self.examples[0]
         return (
             f"{self.count:,} of {self.test_rows:,} test rows ({self.share:.1%}) stand in the "
-            f"training rows, {self.conflicting:,} of them with another label; "
+            f"{beside} rows, {self.conflicting:,} of them with another label; "
             f"the first: {first.test_where}, seen at {first.train_where}"
         )
 

@@ -74,6 +74,7 @@ def store_in_bf16(folder: ModelFolder, out: Path, by: JudgedBy, tell: Tell) -> R
             "processor": None,
             "size_bytes": small.weights.size_bytes,
             "source_bytes": folder.weights.size_bytes,
+            "calibrated_on": None,
             "kept": [],
             "tried": [{"kept": [], "gate": gate.to_json() if gate else None}],
         },

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.runtime_files import QUALITY_OF_COPY
 from potstill.data.columns import Columns
+from potstill.data.overlap import find_overlap
 from potstill.errors import GateNotMet
 from potstill.metrics.gate import Gate, judge_gate, undecided_gate
 from potstill.report import Measured
@@ -54,6 +55,7 @@ class CopyJudge:
         self.source, self.by, self.engine = source, by, engine
         self._dev = None if by.dev is None else self._proof(by.dev)
         self._test = None if by.test is None else self._proof(by.test)
+        self._seen = self._seen_test_rows()
         self._source_on_dev: Floats | None = None
 
     def on_dev(self, copy: ModelFolder) -> Gate | None:
@@ -86,7 +88,14 @@ class CopyJudge:
             return TestedCopy(None, self.by.floor)
         tell("test rows are answered")
         judged = self._judged(copy, self._test, self._outputs(self.source, self._test))
-        return TestedCopy(judged, self.by.floor)
+        return TestedCopy(judged, self.by.floor, seen=self._seen)
+
+    def _seen_test_rows(self) -> str | None:
+        """Say which test rows stand in the dev rows, by which the copy is chosen."""
+        if self._dev is None or self._test is None:
+            return None
+        overlap = find_overlap(self._dev.rows, self._test.rows)
+        return overlap.describe(beside="dev") if overlap.count else None
 
     def _proof(self, rows: object) -> Proof:
         folders = {_SOURCE: self.source, _COPY: self.source}  # the copy need not be there yet
@@ -117,6 +126,7 @@ class TestedCopy:
 
     judged: Judged | None  # None: there were none
     floor: float | None
+    seen: str | None = None  # test rows that stand in the dev rows too
 
     @property
     def metrics(self) -> Mapping[str, Measured]:
@@ -140,7 +150,8 @@ class TestedCopy:
     def warnings(self) -> list[str]:
         """Return what a report warns of."""
         judged = [] if self.judged is None else list(self.judged.warnings)
-        return [*judged, *([UNJUDGED] if self.floor is None else [])]
+        seen = [] if self.seen is None else [self.seen]
+        return [*seen, *judged, *([UNJUDGED] if self.floor is None else [])]
 
     @property
     def gate(self) -> Gate | None:

@@ -43,6 +43,7 @@ from potstill.compress.quantizers import (
     require_quantizing_library,
 )
 from potstill.data.columns import count_empty_texts
+from potstill.data.rows import Rows
 from potstill.errors import DataError, GateNotMet, RecipeError
 from potstill.files import (
     folder_whole_or_absent,
@@ -62,7 +63,13 @@ from potstill.runtime.processors import HERE, PROCESSORS, processor_here, runs_h
 from potstill.tasks import reading
 from potstill.tasks.kinds import ANSWERABLE
 from potstill.workflows.bf16 import BF16, store_in_bf16
+from potstill.workflows.compared_answers import shown_path
 from potstill.workflows.copy_judge import CopyJudge, JudgedBy, Tell, TestedCopy
+
+CALIBRATED_ON_DEV = (
+    "calibrated on the dev rows that the gate is judged on, which is kind to it where they are "
+    "few: --calibration takes other rows, such as the training rows"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +164,11 @@ class QuantizeOptions(JudgedBy):
         return is_calibrated(self.engine, self.precision)
 
     @property
+    def is_calibrated_on_judges(self) -> bool:
+        """Tell whether it is calibrated on the rows that the gate is judged on."""
+        return self.is_calibrated and self.calibration is None and self.floor is not None
+
+    @property
     def made_for(self) -> str | None:
         """Return the kind of processor that the graph is made for, None where it is for any."""
         if self.precision != INT8:
@@ -225,7 +237,11 @@ class _Run:
         self.quantizer = quantizer_of(
             options.engine, folder.config, folder.answering_head, self.weights
         )
-        self.calls = self._any_calls() if options.is_calibrated else []
+        self.calls: list[Inputs] = []
+        self.calibrated_on: str | None = None
+        if options.is_calibrated:
+            rows = self._texts()
+            self.calls, self.calibrated_on = self._calls_of(rows), shown_path(rows.source)
 
     def passed(self) -> Path:
         """Return the bundle of the first attempt that the gate lets through.
@@ -265,6 +281,8 @@ class _Run:
             "quantized_from": fingerprint(self.folder.path),
             "quantization": self.options.precision,
         }
+        if self.calibrated_on is not None:
+            lineage["calibrated_on"] = self.calibrated_on
         found = {**without_quality(source), **measured}
         return replace(source, lineage=lineage, measurements=found, engine=self._choice(), files={})
 
@@ -297,7 +315,7 @@ class _Run:
     def _ranked(self) -> list[str]:
         """Return the parts, the one first that brings outputs nearest when it is put back."""
         self.tell("measuring which parts are most sensitive")
-        calls = self.calls or self._any_calls()
+        calls = self.calls or self._calls_of(self._texts())
         left = {}
         for part, layers in self.quantizer.parts().items():
             small = self._quantized(layers)
@@ -305,7 +323,8 @@ class _Run:
             self.tell(f"{part} put back: outputs are off by {left[part]:.2e}")
         return sorted(left, key=left.__getitem__)
 
-    def _any_calls(self) -> list[Inputs]:
+    def _texts(self) -> Rows:
+        """Read the rows whose texts are calibrated on, or that parts are ranked by."""
         options, folder = self.options, self.folder
         given = options.calibration if options.calibration is not None else options.dev
         if folder.task not in ANSWERABLE:
@@ -314,14 +333,17 @@ class _Run:
                 where=str(folder.path),
                 allowed="int8-weights, int4, bf16 for such a model",
             )
-        task = task_of_folder(folder)
-        rows = reading.unlabelled(task.name, given, options.columns)
+        rows = reading.unlabelled(task_of_folder(folder).name, given, options.columns)
         require_form(folder, rows)
         if count_empty_texts(rows) == len(rows):
             raise DataError("all texts are empty: nothing to calibrate on", where=rows.source)
+        return rows
+
+    def _calls_of(self, rows: Rows) -> list[Inputs]:
+        folder, task = self.folder, task_of_folder(self.folder)
         lengths = lengths_of_folder(folder, task, max_length=folder.max_length)
         texts = task.windows(folder.tokenizer(), rows, lengths).texts
-        return calibration_calls(texts, folder.config, source=rows.source, seed=options.seed)
+        return calibration_calls(texts, folder.config, source=rows.source, seed=self.options.seed)
 
     def _write(self, made: Path, small: Any) -> None:
         """Write the bundle of an attempt."""
@@ -370,7 +392,10 @@ def _report(run: _Run, out: Path, identity: str, on_test: TestedCopy, seconds: f
         task=made.task,
         metrics=on_test.metrics,
         seconds=seconds,
-        warnings=on_test.warnings,
+        warnings=[
+            *on_test.warnings,
+            *([CALIBRATED_ON_DEV] if run.options.is_calibrated_on_judges else []),
+        ],
         gate=gate.to_json() if gate else None,
         details={
             "engine": run.options.engine,
@@ -378,6 +403,7 @@ def _report(run: _Run, out: Path, identity: str, on_test: TestedCopy, seconds: f
             "processor": run.options.made_for,
             "size_bytes": made.size_bytes(run.options.engine, run.options.precision),
             "source_bytes": run.folder.weights.size_bytes,
+            "calibrated_on": run.calibrated_on,
             "kept": list(run.tried[-1].kept),
             "tried": [each.to_json() for each in run.tried],
         },

@@ -69,10 +69,12 @@ def triples(rows):
 def test_one_line_says_how_many_and_where():
     train = Rows({"text": ["b", "A a"], "label": ["x", "x"]}, "train.jsonl", [1, 3])
     test = Rows({"text": ["c", "a  A"], "label": ["x", "y"]}, "test.jsonl", [1, 2])
-    assert find_overlap(train, test).describe() == (
+    found = find_overlap(train, test)
+    assert found.describe() == (
         "1 of 2 test rows (50.0%) stand in the training rows, 1 of them with another label; "
         "the first: test.jsonl, line 2, seen at train.jsonl, line 3"
     )
+    assert found.describe(beside="dev").startswith("1 of 2 test rows (50.0%) stand in the dev rows")
 
 
 def test_no_overlap_is_said_too():
