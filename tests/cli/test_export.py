@@ -27,6 +27,11 @@ KINDS = {
     "masked-lm": {},
     "none": {},
 }
+# As optimum and transformers.js read them; of all other heads `logits`.
+OUTPUTS = {
+    "none": ["last_hidden_state"],
+    "question-answering": ["start_logits", "end_logits"],
+}
 
 
 def folder_of(place: Path, family: str = "bert", head: str = "classification") -> Path:
@@ -56,13 +61,14 @@ def test_padded_batches_in_plain_onnxruntime_give_our_numbers(
         {"token_type_ids"} if family == "bert" else set()
     )
     given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    (name,) = [each.name for each in session.get_outputs()]
-    (found,) = session.run([name], {each: given[each] for each in names})
+    outputs = [each.name for each in session.get_outputs()]
+    assert outputs == OUTPUTS.get(head, ["logits"])
+    results = session.run(outputs, {each: given[each] for each in names})
+    found = results[0] if len(results) == 1 else np.stack(results, axis=-1)
     expected = model.engine.run(batch, ["state.2" if head == "none" else "logits"])
     (numbers,) = expected.values()
     if found.ndim == 3:
         found = found[mask.astype(bool)]
-    assert name == ("last_hidden_state" if head == "none" else "logits")
     np.testing.assert_allclose(found, numbers, atol=1e-5)
 
 
@@ -90,27 +96,28 @@ def test_vectors_come_out_pooled_and_normed(tmp_path: Path, minilm: Path) -> Non
     ]
 
 
-def test_openvino_s_format_is_run_by_plain_openvino(tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", KINDS)
+def test_openvino_s_format_is_run_by_plain_openvino(tmp_path: Path, head: str) -> None:
     openvino = pytest.importorskip("openvino")
-    source = folder_of(tmp_path)
+    source = folder_of(tmp_path, head=head)
     report = potstill.export(source, tmp_path / "out", format="openvino")
     written = tmp_path / "out" / "openvino"
     assert report.details["files"] == {
         f"openvino/openvino_model.{ending}": (written / f"openvino_model.{ending}").stat().st_size
         for ending in ("xml", "bin")
     }
-    core = openvino.Core()
-    compiled = core.compile_model(
-        core.read_model(tmp_path / "out" / "openvino" / "openvino_model.xml"),
-        "CPU",
-        {"INFERENCE_PRECISION_HINT": "f32"},
-    )
+    graph = openvino.Core().read_model(written / "openvino_model.xml")
+    names = [output.get_any_name() for output in graph.outputs]
+    assert names == OUTPUTS.get(head, ["logits"])
+    compiled = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     model = potstill.load(source, engine="torch", precision="fp32")
     batch = model.encode(TEXTS[:1]).batch
     ids = batch.ids[None].astype(np.int64)
     given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    found = compiled({**given, "token_type_ids": np.zeros_like(ids)})[0]
-    np.testing.assert_allclose(found, model.engine.run(batch)["logits"], atol=1e-5)
+    results = compiled({**given, "token_type_ids": np.zeros_like(ids)})
+    found = results[names[0]] if len(names) == 1 else np.stack([results[n] for n in names], -1)
+    expected = model.engine.run(batch, ["state.2" if head == "none" else "logits"])
+    np.testing.assert_allclose(found.reshape(-1, found.shape[-1]), *expected.values(), atol=1e-5)
     assert not (tmp_path / "out" / "onnx").exists()
 
 

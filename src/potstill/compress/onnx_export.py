@@ -1,8 +1,9 @@
 """A model as an ONNX file that others run: padded ids and a mask in, as optimum lays it out.
 
 Inputs are `input_ids`, `attention_mask` and, of models that have them, `token_type_ids`, each
-(B, T) in int64, padded at the right. Outputs: `logits`, (B, C) or (B, T, C); of a bare encoder or a
-model of vectors `last_hidden_state`, (B, T, D), and of vectors `sentence_embedding`, (B, D).
+(B, T) in int64, padded at the right. Outputs: `logits`, (B, C) or (B, T, C); of questions
+`start_logits` and `end_logits`, each (B, T); of a bare encoder or a model of vectors
+`last_hidden_state`, (B, T, D), and of vectors `sentence_embedding`, (B, D).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from potstill.runtime.onnx_operators import Axes, OnnxOperators
 
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 LOGITS, STATES, VECTORS = "logits", "last_hidden_state", "sentence_embedding"
+ENDS = ("start_logits", "end_logits")  # of questions: the two columns of the logits, in order
 
 _TEXTS = ["batch_size", "sequence_length"]
 
@@ -36,14 +38,20 @@ def exported(folder: ModelFolder) -> Any:
     writer = GraphWriter(config, head, fp32_weights(folder), inputs, ops, is_whole=True)
     sources = {"none": {STATES: f"{STATE_PREFIX}{config.layers}"}}
     sources["embedding"] = {**sources["none"], VECTORS: "logits"}
+    sources["question-answering"] = dict.fromkeys(ENDS, "logits")
     chosen = sources.get(head.kind, {LOGITS: "logits"})
     found = writer.outputs(list(dict.fromkeys(chosen.values())))
     outputs = {name: found[source] for name, source in chosen.items()}
     for name in (LOGITS, VECTORS):
         if name in outputs and head.answers_whole_texts:  # one text a row: (B, 1, C) -> (B, C)
             outputs[name] = ops.made("Squeeze", outputs[name], ops.whole_numbers([1]))
+    for place, name in enumerate(ENDS):
+        if name in outputs:  # (B, T, 2) -> (B, T)
+            column = ops.made("Gather", outputs[name], ops.whole_numbers([place]), axis=2)
+            outputs[name] = ops.made("Squeeze", column, ops.whole_numbers([2]))
     width = config.hidden_size
     axes: dict[str, Axes] = {
+        **dict.fromkeys(ENDS, _TEXTS),
         LOGITS: _axes_of_logits(folder),
         STATES: [*_TEXTS, width],
         VECTORS: [_TEXTS[0], head.width or width],

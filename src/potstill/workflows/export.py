@@ -191,6 +191,8 @@ def _expected(folder: ModelFolder, texts: RaggedBatch) -> Arrays:
     names["embedding"] = {**names["none"], onnx_export.VECTORS: "vectors"}
     chosen = names.get(folder.answering_head.kind, {onnx_export.LOGITS: "logits"})
     found = engine.run(texts, list(chosen.values()))
+    if folder.answering_head.kind == "question-answering":
+        return dict(zip(onnx_export.ENDS, found["logits"].T, strict=True))
     return {name: found[source] for name, source in chosen.items()}
 
 
@@ -209,8 +211,9 @@ def _outputs(file: Path, texts: RaggedBatch) -> Arrays:
 def _ir_outputs(file: Path, texts: RaggedBatch) -> Arrays:
     library = openvino("export --format openvino")
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = library.Core().compile_model(library.Core().read_model(file), "CPU", settings)
-    names = [output.get_any_name() for output in compiled.outputs]
+    graph = library.Core().read_model(file)
+    names = [output.get_any_name() for output in graph.outputs]  # compiled ones have more names
+    compiled = library.Core().compile_model(graph, "CPU", settings)
     wanted = {each.get_any_name() for each in compiled.inputs}
     parts = []
     for text in range(len(texts)):
@@ -237,7 +240,7 @@ def _joined(names: list[str], parts: list[list[Any]], texts: RaggedBatch) -> Arr
     joined = {}
     for place, name in enumerate(names):
         each = [part[place] for part in parts]
-        if each[0].ndim == 3:  # of tokens
+        if each[0].ndim == 3 or name in onnx_export.ENDS:  # of tokens
             each = [array[0, :length] for array, length in zip(each, lengths, strict=True)]
         joined[name] = np.concatenate(each)
     return joined
