@@ -83,12 +83,25 @@ def test_the_file_is_a_sound_model_beside_config_and_tokenizer(tmp_path: Path) -
     onnx.checker.check_model(str(tmp_path / "out" / "onnx" / "model.onnx"), full_check=True)
 
 
+def test_int8_weights_have_a_scale_for_each_output_and_no_sign(tmp_path: Path) -> None:
+    potstill.export(folder_of(tmp_path), tmp_path / "out", quantized=True)
+    graph = onnx.load(tmp_path / "out" / "onnx" / "model_quantized.onnx").graph
+    numbers = {each.name: each for each in graph.initializer}
+    products = [node for node in graph.node if node.op_type == "MatMulInteger"]
+    weights = [node for node in products if node.input[1] in numbers]
+    assert len(weights) == 2 * 6 + 2  # six a layer, pooler and last layer
+    for node in weights:
+        weight, shift = numbers[node.input[1]], numbers[node.input[3]]
+        assert weight.data_type == onnx.TensorProto.UINT8
+        assert list(shift.dims) == [weight.dims[1]]
+
+
 def test_vectors_come_out_pooled_and_normed(tmp_path: Path, minilm: Path) -> None:
     report = potstill.export(minilm, tmp_path / "out", quantized=True)
     exact, small = report.details["checked"].values()
     assert exact["largest_difference"] < 1e-4
     assert exact["least_cosine"] > 0.99999
-    assert 0.9 < small["least_cosine"] < 1.0
+    assert 0.96 < small["least_cosine"] < 1.0  # with one scale a matrix it is 0.945
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "onnx" / "model.onnx"))
     assert [each.name for each in session.get_outputs()] == [
         "last_hidden_state",

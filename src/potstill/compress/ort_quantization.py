@@ -21,10 +21,12 @@ def write_with_int8_weights(
 ) -> None:
     """Write an ONNX file with weights of 8 bits, whose activations are quantized as they come.
 
+    Weights have a scale for each output, tables of rows one scale.
+
     Args:
         source: a file, or an `onnx.ModelProto`; it is left as it is.
         target: the file to write.
-        has_signs: weights have a scale an output and are symmetric; else one scale and a shift.
+        has_signs: weights are symmetric about 0; else they have no sign, and a shift an output.
         is_half_range: weights of 7 bits, whose products do not saturate sums of 16 bits.
         kept: names of nodes that stay as they are.
 
@@ -41,7 +43,7 @@ def write_with_int8_weights(
         quantize_dynamic(
             source,
             target,
-            per_channel=has_signs,
+            per_channel=True,
             reduce_range=is_half_range,
             weight_type=QuantType.QInt8 if has_signs else QuantType.QUInt8,
             nodes_to_exclude=list(kept),
