@@ -212,7 +212,7 @@ def test_a_missing_library_is_told_before_any_work(
         (["--format", "openvino", "--quantized"], "--quantized: format is 'openvino'"),
         (["--format", "hf", "--check", "ROWS"], "--check: in this format the weights are copied"),
         (["--format", "tflite"], "format"),
-        (["--check", "ROWS"], "no text in a column 'text'"),
+        (["--check", "ROWS"], "there is no column 'text'"),
         (["--check", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )

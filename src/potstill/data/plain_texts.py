@@ -1,8 +1,10 @@
-"""Texts alone, of any file of rows: to calibrate, to check or to measure on."""
+"""Texts alone, of any file of rows: to check or to measure on."""
 
 from __future__ import annotations
 
+from potstill.data.columns import Columns, count_empty_texts, select_columns
 from potstill.data.readers import read_rows
+from potstill.data.rows import Rows
 from potstill.errors import DataError
 
 
@@ -15,14 +17,24 @@ def plain_texts(source: object, column: str, *, limit: int | None = None) -> lis
         limit: the most rows; None: all.
 
     Raises:
-        DataError: no such column, or no row.
+        DataError: no such column, a value that is no string, with its line, or no text at all.
     """
-    rows = read_rows(source, limit=limit)
-    if column not in rows or not len(rows):
+    read = read_rows(source, limit=limit)
+    rows = select_columns(read, Columns(text=column), required=("text",), optional=())
+    require_some_text(rows)
+    texts: list[str] = rows.column("text")
+    return texts
+
+
+def require_some_text(rows: Rows) -> None:
+    """Check that some row holds more than blanks.
+
+    Raises:
+        DataError: none does.
+    """
+    if count_empty_texts(rows) == len(rows):
         raise DataError(
-            f"no text in a column {column!r}",
+            f"all {len(rows):,} texts are empty",
             where=rows.source,
-            allowed=", ".join(rows.columns) or "rows",
-            cure="name it with --text-column",
+            allowed="some rows with text",
         )
-    return [str(text) for text in rows.column(column)]
