@@ -22,7 +22,7 @@ def export(  # noqa: PLR0913 - a verb's flags are its parameters
         bool, typer.Option("--quantized", help="Of ONNX: a second file with int8 weights.")
     ] = False,
     check: Annotated[
-        str | None, typer.Option(help="Rows whose texts the check reads; default: ours.")
+        str | None, typer.Option(help="Rows that the check reads; default: sentences of ours.")
     ] = None,
     text_column: flags.TextColumn = "text",
     allow_pickle: flags.AllowPickle = False,
@@ -55,17 +55,19 @@ def _print(report: Report, *, as_json: bool) -> None:
                 name,
                 f"{report.details['files'][name]:,}",
                 f"{found['largest_difference']:.1e}",
+                f"{found['largest_state_difference']:.1e}",
                 _share(found["same_decisions"]),
                 "-" if found["least_cosine"] is None else f"{found['least_cosine']:.4f}",
             ]
             for name, found in checked.items()
         ]
         rows += [
-            [name, f"{size:,}", "-", "-", "-"]
+            [name, f"{size:,}", *["-"] * 4]
             for name, size in report.details["files"].items()
             if name not in checked  # OpenVINO's numbers, a file of their own
         ]
-        header = ["file", "bytes", "largest difference", "same decisions", "least cosine"]
+        header = ["file", "bytes", "largest difference", "of hidden states"]
+        header += ["same decisions", "least cosine"]
         print_table(header, rows)
     print_report(report)
 

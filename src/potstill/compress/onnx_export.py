@@ -59,6 +59,21 @@ def exported(folder: ModelFolder) -> Any:
     return ops.model(dict.fromkeys(input_names(config), _TEXTS), "INT64", outputs, axes)
 
 
+def state_nodes(model: Any, config: EncoderConfig) -> list[str]:
+    """Return the nodes of a written graph that are hidden states, from the embeddings on.
+
+    Each is what a norm gives, and the norm's weight has a name; a last layer that is computed at
+    the first position only is a state of one token, (B, 1, D).
+    """
+    names = ["embeddings.norm", *(f"layers.{i}.feed_forward_norm" for i in range(config.layers))]
+    node_of = {
+        node.input[1]: node.output[0]
+        for node in model.graph.node
+        if node.op_type == "LayerNormalization"
+    }
+    return [node_of[f"{name}.weight"] for name in names]
+
+
 def input_names(config: EncoderConfig) -> list[str]:
     """Return the names of the inputs."""
     return [IDS, MASK, *([TYPES] if has_token_types(config) else [])]
