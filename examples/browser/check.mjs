@@ -18,7 +18,14 @@ const session = await ort.InferenceSession.create(readFileSync(join(folder, "onn
 const settings = json("tokenizer_config.json");
 const tokenizer = new Tokenizer(json("tokenizer.json"), settings);
 const longest = settings.model_max_length;
-const classifier = new Classifier(ort, session, tokenizer, json("config.json"), longest);
+let classifier;
+try {
+  const told = json("potstill.json");
+  classifier = new Classifier(ort, session, tokenizer, json("config.json"), longest, told);
+} catch (error) {
+  console.error(`${folder}: ${error.message}`);
+  process.exit(1);
+}
 const lines = readFileSync(0, "utf8").split("\n").filter(Boolean);
 const answers = await classifier.classify(lines.map((line) => JSON.parse(line).text));
 for (const answer of answers) console.log(JSON.stringify(answer));

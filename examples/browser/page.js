@@ -18,23 +18,26 @@ async function json(name) {
 
 async function open() {
   ort.env.wasm.wasmPaths = "./node_modules/onnxruntime-web/dist/";
-  const [tokenizer, settings, config, session] = await Promise.all([
+  const [tokenizer, settings, config, told, session] = await Promise.all([
     json("tokenizer.json"),
     json("tokenizer_config.json"),
     json("config.json"),
+    json("potstill.json"),
     ort.InferenceSession.create(`${MODEL}/onnx/model_quantized.onnx`),
   ]);
   const tokens = new Tokenizer(tokenizer, settings);
-  return new Classifier(ort, session, tokens, config, settings.model_max_length);
+  return new Classifier(ort, session, tokens, config, settings.model_max_length, told);
 }
 
 function show(answer) {
+  if (!answer.scores) return output.replaceChildren(answer.score.toFixed(3)); // a number
   const rows = answer.scores
     .toSorted((one, other) => other.score - one.score)
     .map(({ label, score }) => {
       const row = document.createElement("li");
       row.textContent = `${label} ${(100 * score).toFixed(1)} %`;
       row.style.setProperty("--share", score);
+      if (answer.labels?.includes(label)) row.style.fontWeight = "bold"; // of many: those answered
       return row;
     });
   output.replaceChildren(...rows);

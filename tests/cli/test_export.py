@@ -83,6 +83,13 @@ def test_the_file_is_a_sound_model_beside_config_and_tokenizer(tmp_path: Path) -
     onnx.checker.check_model(str(tmp_path / "out" / "onnx" / "model.onnx"), full_check=True)
 
 
+def test_the_folder_tells_its_task_where_the_source_left_it_to_its_head(tmp_path: Path) -> None:
+    source = write_tiny_model(tmp_path / "source", "classification")
+    potstill.export(source, tmp_path / "out")
+    assert json.loads((source / "potstill.json").read_text())["task"] is None
+    assert json.loads((tmp_path / "out" / "potstill.json").read_text())["task"] == "classification"
+
+
 def test_int8_weights_have_a_scale_for_each_output_and_no_sign(tmp_path: Path) -> None:
     potstill.export(folder_of(tmp_path), tmp_path / "out", quantized=True)
     graph = onnx.load(tmp_path / "out" / "onnx" / "model_quantized.onnx").graph

@@ -11,7 +11,7 @@ import pytest
 
 import potstill
 from tests.conftest import REPOSITORY
-from tests.folders import write_tiny_model
+from tests.examples.models import OF_OTHER_TASKS, write_model
 
 pytest.importorskip("onnxruntime", reason="pip install 'potstill[onnx]'")
 
@@ -36,29 +36,50 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("file", ["model.onnx", "model_quantized.onnx"])
-def test_answers_under_node_are_ours(tmp_path: Path, page: Path, file: str) -> None:
-    source = write_tiny_model(tmp_path / "source", "classification", task="classification")
-    potstill.export(source, tmp_path / "model", quantized=True)
-    lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
-    told = subprocess.run(
-        ["node", "check.mjs", str(tmp_path / "model"), file],
+def answers_under_node(page: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Ask the page's code for the answers to `TEXTS`."""
+    return subprocess.run(
+        ["node", "check.mjs", *words],
         cwd=page,
-        input=lines,
+        input="".join(json.dumps({"text": text}) + "\n" for text in TEXTS),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
-        check=True,
+        check=False,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["model.onnx", "model_quantized.onnx"])
+@pytest.mark.parametrize("task", ["classification", "multi-label", "regression"])
+def test_answers_under_node_are_ours(tmp_path: Path, page: Path, task: str, file: str) -> None:
+    thresholds = {"a": 0.2, "b": 0.8, "c": 0.2} if task == "multi-label" else {}
+    source = write_model(tmp_path, task, thresholds=thresholds)
+    potstill.export(source, tmp_path / "model", quantized=True)
+    told = answers_under_node(page, str(tmp_path / "model"), file)
+    assert told.returncode == 0, told.stderr
     answers = [json.loads(line) for line in told.stdout.splitlines()]
     expected = potstill.load(source, engine="onnx").predict(TEXTS)
     assert len(answers) == len(TEXTS)
+    tolerance = 1e-5 if file == "model.onnx" else 0.02
     for ours, theirs in zip(expected, answers, strict=True):
-        scores = {each["label"]: each["score"] for each in theirs["scores"]}
-        for each in ours["scores"]:
-            tolerance = 1e-5 if file == "model.onnx" else 0.02
+        assert theirs["score"] == pytest.approx(ours["score"], abs=tolerance)
+        assert theirs.get("labels") == ours.get("labels")
+        scores = {each["label"]: each["score"] for each in theirs.get("scores", [])}
+        for each in ours.get("scores", []):
             assert scores[each["label"]] == pytest.approx(each["score"], abs=tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "settings", "message"), OF_OTHER_TASKS)
+def test_a_model_of_another_task_is_refused_in_one_line(
+    tmp_path: Path, page: Path, task: str, settings: dict, message: str
+) -> None:
+    potstill.export(write_model(tmp_path, task, settings=settings), tmp_path / "model")
+    told = answers_under_node(page, str(tmp_path / "model"), "model.onnx")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert message in told.stderr
+    assert len(told.stderr.splitlines()) == 1
 
 
 def test_the_page_asks_nobody_else(page: Path) -> None:

@@ -16,7 +16,7 @@ import potstill
 from potstill.architectures.heads import HeadSpec
 from potstill.bundle.write import BundleContent, write_bundle
 from tests.conftest import REPOSITORY
-from tests.folders import write_tiny_model
+from tests.examples.models import OF_OTHER_TASKS, write_model
 
 pytest.importorskip("onnxruntime", reason="pip install 'potstill[onnx]'")
 
@@ -27,9 +27,13 @@ TEXTS = ["a good film", "boring", "good " * 100, ""]
 
 @pytest.fixture
 def function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    source = write_tiny_model(tmp_path / "source", "classification", task="classification")
-    potstill.export(source, tmp_path / "model", quantized=True)
-    monkeypatch.setenv("MODEL", str(tmp_path / "model"))
+    return function_around(write_model(tmp_path, "classification"), monkeypatch)
+
+
+def function_around(source: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the example's module with an exported model."""
+    potstill.export(source, source.with_name("model"), quantized=True)
+    monkeypatch.setenv("MODEL", str(source.with_name("model")))
     specification = importlib.util.spec_from_file_location("handler", PLACE / "handler.py")
     assert specification is not None
     assert specification.loader is not None
@@ -44,6 +48,36 @@ def test_answers_are_ours(function: ModuleType, tmp_path: Path) -> None:
     for ours, theirs in zip(expected, found, strict=True):
         scores = {each["label"]: each["score"] for each in ours["scores"]}
         assert theirs["score"] == pytest.approx(scores[theirs["label"]], abs=0.02)
+
+
+def test_of_many_labels_those_above_their_thresholds_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All scores are near one half."""
+    source = write_model(tmp_path, "multi-label", thresholds={"a": 0.2, "b": 0.8, "c": 0.2})
+    function = function_around(source, monkeypatch)
+    expected = potstill.load(source, engine="onnx").predict(TEXTS)
+    for ours, theirs in zip(expected, function.answer(TEXTS), strict=True):
+        assert theirs["labels"] == ours["labels"] == ["a", "c"]
+        scores = {each["label"]: each["score"] for each in ours["scores"]}
+        assert theirs["score"] == pytest.approx(scores[theirs["label"]], abs=0.02)
+
+
+def test_a_number_is_answered_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_model(tmp_path, "regression")
+    function = function_around(source, monkeypatch)
+    expected = potstill.load(source, engine="onnx").predict(TEXTS)
+    for ours, theirs in zip(expected, function.answer(TEXTS), strict=True):
+        assert theirs == {"score": pytest.approx(ours["score"], abs=0.02)}
+
+
+@pytest.mark.parametrize(("task", "settings", "message"), OF_OTHER_TASKS)
+def test_a_model_of_another_task_is_refused_in_one_line(
+    tmp_path: Path, task: str, settings: dict, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = function_around(write_model(tmp_path, task, settings=settings), monkeypatch)
+    assert message in function.handler({"texts": TEXTS})["error"]
+    assert function.handler({"body": {"texts": TEXTS}})["statusCode"] == 500
 
 
 @pytest.mark.parametrize("form", [json.dumps, dict])

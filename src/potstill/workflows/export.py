@@ -93,8 +93,9 @@ def export(model: str | Path, out: Path, options: ExportOptions) -> Report:
         with folder_whole_or_absent(out) as staging:
             checked = _written(folder, staging, options)
             _copy_plain_files(folder, staging)
-            source = without_graphs(folder.manifest or Manifest(task=folder.task))
-            write_manifest(staging, replace(source, engine={}))  # other programs run these files
+            source = without_graphs(folder.manifest or Manifest())
+            # Other programs run these files, and read here what the answers mean.
+            write_manifest(staging, replace(source, task=folder.task, engine={}))
     return Report(
         bundle=out,
         fingerprint=fingerprint(out),
