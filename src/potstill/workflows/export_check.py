@@ -52,7 +52,9 @@ class Checked:
 
     texts: int
     largest_difference: float  # of a number of an output
-    largest_state_difference: float  # of a number of a hidden state, in the first texts
+    # Of a number of a hidden state, in the first texts; in layers whose largest number is above 1
+    # as a share of that one, since fp32 is no nearer to large numbers.
+    largest_state_difference: float
     same_decisions: float | None  # share of rows, of a masked-LM head of tokens; None: no choice
     least_cosine: float | None  # of a text's vector to the source's; None: there are no vectors
 
@@ -117,7 +119,7 @@ class Check:
             for expected, found in zip(self._states, states(_padded(text)).values(), strict=True):
                 ours = found[0, : text.total_tokens]  # of a pruned last layer the first token's
                 theirs = expected[starts[place] :][: len(ours)]
-                off.append(np.abs(ours - theirs).max())
+                off.append(np.abs(ours - theirs).max() / max(1.0, np.abs(expected).max()))
         return float(np.max(off))
 
     def _same_decisions(self, found: Arrays) -> float | None:
