@@ -7,11 +7,12 @@ import ctypes
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt's options in glibc's malloc.h
+_CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LARGEST_BLOCK = 2**30  # bytes; what is larger goes back at once
 _LARGE_WHILE_LOADING = 2**20
 _LARGE_BY_ITSELF = 2**25  # to which glibc lets it grow; it trims what is free above twice that
@@ -104,16 +105,57 @@ def cpu_name() -> str:
 
 
 def _cgroup_quota() -> float | None:
-    """Return the processors that a cgroup grants, None where it sets no limit."""
+    """Return the processors that cgroups grant, None where they set no limit.
+
+    A limit holds for all below it, so that the least on the way from this process's own cgroup up
+    to the root counts.
+    """
+    found = [
+        quota
+        for place, read in _cgroups_of_processors()
+        for folder in (place, *place.parents)
+        if folder.is_relative_to(_CGROUPS) and (quota := read(folder)) is not None
+    ]
+    return min(found, default=None)
+
+
+def _cgroups_of_processors() -> Iterator[tuple[Path, Callable[[Path], float | None]]]:
+    """Yield this process's own cgroups that may limit processors, and how a limit is read there.
+
+    A container may be told its place as the machine outside sees it: then that folder is absent,
+    and its mount's root is its own.
+    """
+    v2, v1 = _CGROUPS, _CGROUPS / "cpu"
+    yield v2, _quota_of_v2
+    yield v1, _quota_of_v1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        lines = _OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:  # "0::/system.slice/a.service", "4:cpu,cpuacct:/a"
+        _, _, controllers_and_place = line.partition(":")
+        controllers, _, place = controllers_and_place.partition(":")
+        inside = place.lstrip("/")
+        if ".." in Path(inside).parts:  # outside of what this process's namespace shows
+            continue
+        if not controllers:
+            yield v2 / inside, _quota_of_v2
+        elif "cpu" in controllers.split(","):
+            yield v1 / inside, _quota_of_v1
+
+
+def _quota_of_v2(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _quota_of_v1(folder: Path) -> float | None:
     try:
-        folder = Path("/sys/fs/cgroup/cpu")
         quota_us = int((folder / "cpu.cfs_quota_us").read_text())
         period_us = int((folder / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
+        return quota_us / period_us if quota_us > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
         return None
-    return quota_us / period_us if quota_us > 0 else None

@@ -63,6 +63,70 @@ def test_threads_are_the_least_of_affinity_and_quota(
     assert hardware.usable_threads() == threads
 
 
+OWN_V2 = "0::/system.slice/texts.service\n"
+OWN_V1 = "7:memory:/elsewhere\n4:cpu,cpuacct:/system.slice/texts.service\n1:cpuset:/elsewhere\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "threads"),
+    [
+        (OWN_V2, {"system.slice/texts.service/cpu.max": "200000 100000"}, 2),
+        (OWN_V2, {"system.slice/cpu.max": "300000 100000"}, 3),
+        (
+            OWN_V2,
+            {
+                "cpu.max": "700000 100000",
+                "system.slice/cpu.max": "300000 100000",
+                "system.slice/texts.service/cpu.max": "max 100000",
+            },
+            3,
+        ),
+        (OWN_V2, {"system.slice/other.service/cpu.max": "100000 100000"}, 8),
+        (OWN_V2, {"cpu.max": "100000 0"}, 8),
+        (
+            OWN_V1,
+            {
+                "cpu/system.slice/texts.service/cpu.cfs_quota_us": "150000",
+                "cpu/system.slice/texts.service/cpu.cfs_period_us": "100000",
+                "cpu/cpu.cfs_quota_us": "-1",
+                "cpu/cpu.cfs_period_us": "100000",
+            },
+            2,
+        ),
+        (
+            OWN_V1,
+            {
+                "cpu/elsewhere/cpu.cfs_quota_us": "100000",
+                "cpu/elsewhere/cpu.cfs_period_us": "100000",
+            },
+            8,
+        ),
+        ("0::/docker/as-seen-from-outside\n", {"cpu.max": "400000 100000"}, 4),
+        ("0::/../../outside\n", {"cpu.max": "400000 100000"}, 4),
+        ("nonsense\n", {"cpu.max": "400000 100000"}, 4),
+        (None, {"cpu.max": "400000 100000"}, 4),
+    ],
+)
+def test_the_least_quota_from_the_own_cgroup_up_to_the_root_holds(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    own: str | None,
+    files: dict[str, str],
+    threads: int,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    root = tmp_path / "mount"
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + "\n")
+    (tmp_path / "cpu.max").write_text("100000 100000\n")  # outside of the mount: no limit
+    if own is not None:
+        (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(hardware, "_CGROUPS", root)
+    monkeypatch.setattr(hardware, "_OWN_CGROUPS", tmp_path / "own")
+    assert hardware.usable_threads() == threads
+
+
 @pytest.mark.parametrize(
     ("asked", "threads"), [("3", 3), ("99", 8), ("0", 8), ("", 8), ("many", 8), (None, 8)]
 )
