@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+from potstill.errors import RecipeError
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt's options in glibc's malloc.h
 _CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_THREADS_A_PROCESSOR, _ALWAYS_ALLOWED = 4, 16  # beyond them threads cost memory and gain nothing
 _LARGEST_BLOCK = 2**30  # bytes; what is larger goes back at once
 _LARGE_WHILE_LOADING = 2**20
 _LARGE_BY_ITSELF = 2**25  # to which glibc lets it grow; it trims what is free above twice that
@@ -31,6 +34,23 @@ def chosen_threads() -> int:
     """Return how many threads to use: those that can run, or fewer by OMP_NUM_THREADS."""
     usable, asked = usable_threads(), os.environ.get("OMP_NUM_THREADS", "")
     return min(usable, int(asked)) if asked.isdecimal() and int(asked) else usable
+
+
+def require_threads(threads: int | None) -> None:
+    """Check a number of threads that is asked for; None asks for none.
+
+    Raises:
+        RecipeError: below 1, or far more than this machine has processors.
+    """
+    processors = os.cpu_count() or 1
+    most = max(_ALWAYS_ALLOWED, _THREADS_A_PROCESSOR * processors)
+    if threads is not None and not 1 <= threads <= most:
+        raise RecipeError(
+            f"threads is {threads}, and this machine has {processors} processors",
+            where="--threads",
+            allowed=f"1 to {most}",
+            cure="leave it out: as many are taken as can run at once",
+        )
 
 
 @cache

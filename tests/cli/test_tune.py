@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 import potstill
-from potstill.errors import ModelError
+from potstill.errors import ModelError, RecipeError
+from potstill.runtime.engines import is_engine_installed
 from tests.command_line import said
 from tests.folders import write_tiny_model
 
@@ -65,6 +67,25 @@ def test_half_the_threads_are_tried_and_taken_where_as_many_can_run(
     write_choice(folder, name="openvino", precision="fp32", threads=0, threads_of=6)
     with pytest.raises(ModelError, match=r"engine\.threads is 0.*1 or more"):
         potstill.load(folder)
+    for of in (6, None):  # more than could run
+        write_choice(folder, name="openvino", precision="fp32", threads=7, threads_of=of)
+        with pytest.raises(ModelError, match=rf"threads is 7; allowed: .*which is {of}"):
+            potstill.load(folder)
+
+
+def test_threads_far_above_the_processors_are_refused_before_anything_is_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    told = said(capsys, "predict", folder, "good", "--threads", "17")
+    assert (told.status, told.out) == (2, "")
+    assert "--threads: threads is 17" in told.complaint
+    assert "allowed: 1 to 16" in told.complaint
+    for engine in ("auto", "openvino", "onnx", "torch"):
+        with pytest.raises(RecipeError, match="allowed: 1 to 16"):
+            potstill.load(folder, engine=engine, threads=17)
+    with pytest.raises(RecipeError, match="allowed: 1 to 16"):
+        potstill.finetune(folder, [{"text": "a", "label": "0"}], folder / "out", threads=17)
 
 
 def test_threads_that_are_asked_for_are_the_only_ones(
@@ -114,9 +135,12 @@ def test_a_choice_that_is_none_is_told(folder: Path, engine: dict, message: str)
         potstill.load(folder)
 
 
-def test_an_engine_that_is_not_here_is_passed_over(folder: Path) -> None:
-    write_choice(folder, name="of a later release", precision="fp32")
+@pytest.mark.parametrize("name", ["of a later release", "a.b", ".x", "this.x", ""])
+def test_an_engine_that_is_not_here_is_passed_over(folder: Path, name: str) -> None:
+    write_choice(folder, name=name, precision="fp32")
     assert potstill.load(folder).engine.name == "openvino"
+    assert "this" not in sys.modules, "nothing is imported by a manifest's word"
+    assert not is_engine_installed(name)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from potstill import hardware
+from potstill.errors import RecipeError
 
 V2 = "/sys/fs/cgroup/cpu.max"
 V1_QUOTA = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"
@@ -139,6 +140,20 @@ def test_omp_num_threads_is_heeded_where_it_asks_for_fewer(
     if asked is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert hardware.chosen_threads() == threads
+
+
+@pytest.mark.parametrize("processors", [1, 2, 64, None])
+def test_threads_far_above_the_processors_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    processors: int | None,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    most = {64: 256}.get(processors or 1, 16)
+    for allowed in (None, 1, 2, most):
+        hardware.require_threads(allowed)
+    for asked in (-1, 0, most + 1, 1_000_000):
+        with pytest.raises(RecipeError, match=f"threads is {asked}.*allowed: 1 to {most}"):
+            hardware.require_threads(asked)
 
 
 def test_without_affinity_the_processors_are_counted(

@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+
+def _checked_threads(threads: int | None) -> int | None:
+    from potstill.hardware import require_threads
+
+    require_threads(threads)
+    return threads
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 AllowPickle = Annotated[
     bool,
@@ -16,7 +24,9 @@ Seed = Annotated[int | None, typer.Option(help="Seed of all that is random.", mi
 Threads = Annotated[
     int | None,
     typer.Option(
-        help="Threads; default: OMP_NUM_THREADS, else what affinity and quota allow.", min=1
+        help="Threads; default: OMP_NUM_THREADS, else what affinity and quota allow.",
+        min=1,
+        callback=_checked_threads,
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]

@@ -101,6 +101,13 @@ def _read(told: Mapping[str, Any], where: str) -> EngineChoice:
             raise ModelError(
                 f"engine.{name} is {told[name]}", where=where, allowed="1 or more", cure=_CURE
             )
+    if told.get("threads") is not None and told["threads"] > (told.get("threads_of") or 0):
+        raise ModelError(
+            f"engine.threads is {told['threads']}",
+            where=where,
+            allowed=f"at most engine.threads_of, which is {told.get('threads_of')}",
+            cure=_CURE,
+        )
     flags = told.get("cpu_flags", [])
     if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
         raise ModelError(

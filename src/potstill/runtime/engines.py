@@ -15,6 +15,7 @@ from pathlib import Path
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.runtime_files import STORED, stored_precisions
 from potstill.errors import MissingExtraError, RecipeError
+from potstill.hardware import require_threads
 from potstill.runtime.choice import EngineChoice, choice_of
 from potstill.runtime.engine import Engine
 from potstill.runtime.openvino_library import openvino
@@ -36,9 +37,10 @@ def build_engine(
     """Build the engine that is asked for.
 
     Raises:
-        RecipeError: there is no such engine.
+        RecipeError: there is no such engine, or there are not so many threads.
         MissingExtraError: its libraries are not installed.
     """
+    require_threads(threads)
     choice = choice_of(folder)
     if engine == "auto":
         engine = engine_of(folder, device=device, precision=precision)
@@ -92,6 +94,8 @@ def chosen_engine(device: str, precision: str) -> str:
 
 def is_engine_installed(engine: str, *, is_stored: bool = False) -> bool:
     """Tell whether the libraries of an engine are there, to write a graph or for a stored one."""
+    if engine not in ENGINES:  # a manifest's word: nothing is imported by it
+        return False
     names = _LIBRARIES.get(engine, (engine,))
     return all(_is_installed(name) for name in (names[:1] if is_stored else names))
 

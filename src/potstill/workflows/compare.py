@@ -16,7 +16,7 @@ from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
 from potstill.errors import InputError, RecipeError
 from potstill.files import require_writable_file, write_atomically
-from potstill.hardware import chosen_threads
+from potstill.hardware import chosen_threads, require_threads
 from potstill.measure.machine import machine_facts
 from potstill.measure.measuring import (
     Measurement,
@@ -65,8 +65,7 @@ class CompareOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be measured, with the setting's name."""
         require_range("rounds", self.rounds, at_least=1)
-        if self.threads is not None:
-            require_range("threads", self.threads, at_least=1)
+        require_threads(self.threads)
         if self.price_per_hour is not None:
             require_range("price_per_hour", self.price_per_hour, above=0.0)
         if self.flips is not None and self.test is None:

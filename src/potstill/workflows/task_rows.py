@@ -16,7 +16,7 @@ from potstill.data.columns import Columns, count_empty_texts
 from potstill.data.overlap import find_overlap
 from potstill.data.rows import Rows
 from potstill.data.splits import split_rows
-from potstill.hardware import chosen_threads, usable_threads
+from potstill.hardware import chosen_threads, require_threads, usable_threads
 from potstill.models.precision import resolve_device
 from potstill.recipe import require_choice, require_range
 from potstill.tasks import reading
@@ -176,10 +176,10 @@ def joined_world(device: str, threads: int | None) -> Iterator[World]:
     """Join the processes of a run with one's share of the processor; leave them at the end.
 
     Raises:
-        RecipeError: threads below 1, or torchrun's variables do not fit together.
+        RecipeError: more threads than make sense here, or torchrun's variables do not fit
+            together.
     """
-    if threads is not None:
-        require_range("threads", threads, at_least=1)
+    require_threads(threads)
     world = join_world(device)
     # torchrun sets OMP_NUM_THREADS to 1 by itself: among several processes it is nobody's wish.
     alone = world.local_size == 1
