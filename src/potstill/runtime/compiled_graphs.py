@@ -3,7 +3,8 @@
 To compile a quantized graph takes two thirds of the time that one answer takes. What comes of it is
 kept in the user's cache, in a folder for each graph, whose name is made of the hashes that were
 just checked: of an altered graph nothing is found there. OpenVINO itself asks whether version,
-processor and settings are the same, and makes anew what it cannot read.
+processor and settings are the same, and makes anew what it cannot read. What it can read it runs,
+so that nothing is kept where somebody else could write.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 SETTING = "POTSTILL_CACHE"  # a folder, or "off"
@@ -33,7 +36,10 @@ def compiled_folder(hashes: Sequence[str]) -> Path | None:
         return None
     folder = place / hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:32]
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        if not _is_ours_alone(place) or not _is_ours_alone(folder):
+            return None
         os.utime(folder)
     except OSError:  # a home that cannot be written: slower, no worse
         return None
@@ -53,6 +59,26 @@ def _place() -> Path | None:
     except RuntimeError:  # nobody's home is known
         return None
     return base / "potstill" / "openvino"
+
+
+def _is_ours_alone(folder: Path) -> bool:
+    """Tell whether this user owns a folder and nobody else may write to it."""
+    found = folder.stat()
+    is_alone = found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not is_alone:
+        _warn(
+            f"{folder}: others may write here, so that no compiled graph is kept; to mend it: "
+            f"chmod go-w, a folder of your own by {SETTING}, or {SETTING}={_OFF}"
+        )
+    return is_alone
+
+
+@cache
+def _warn(line: str) -> None:
+    """Log a line, once in a process."""
+    import logging
+
+    logging.getLogger(__name__).warning(line)
 
 
 def _forget_oldest(place: Path) -> None:

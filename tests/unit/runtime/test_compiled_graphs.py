@@ -66,13 +66,48 @@ def test_where_nothing_can_be_written_nothing_is_kept(
     assert compiled_folder(["a"]) is None
 
 
+OTHERS_MAY_WRITE = {
+    "the group": lambda folder: folder.chmod(0o770),
+    "all": lambda folder: folder.chmod(0o707),
+}
+
+
+@pytest.mark.parametrize("who", OTHERS_MAY_WRITE)
+@pytest.mark.parametrize("where", ["the graph's", "the place of all"])
+def test_where_others_may_write_nothing_is_kept_and_it_is_said_once(
+    who: str, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = compiled_folder(["a"])
+    assert folder is not None
+    assert (folder.stat().st_mode | folder.parent.stat().st_mode) & 0o077 == 0
+    blamed = folder if where == "the graph's" else folder.parent
+    OTHERS_MAY_WRITE[who](blamed)
+    assert compiled_folder(["a"]) is None
+    assert compiled_folder(["a"]) is None
+    assert [record.message.partition(": ")[0] for record in caplog.records] == [str(blamed)]
+    assert "chmod go-w" in caplog.text
+    blamed.chmod(0o755)
+    assert compiled_folder(["a"]) == folder
+
+
+def test_a_folder_of_another_user_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = compiled_folder(["a"])
+    monkeypatch.setattr("os.geteuid", lambda: 1 + os.getuid())
+    assert compiled_folder(["a"]) is None
+    assert folder is not None
+    assert str(folder.parent) in caplog.text
+
+
 def test_what_is_called_otherwise_is_never_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path))
     folders = [tmp_path / "openvino" / f"my-checkout-{number}" for number in range(10)]
+    (tmp_path / "openvino").mkdir(mode=0o700)
     for folder in folders:
-        folder.mkdir(parents=True)
+        folder.mkdir()
         os.utime(folder, (1_000, 1_000))
     for number in range(10):
         compiled_folder([str(number)])
