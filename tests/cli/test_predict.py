@@ -38,7 +38,7 @@ def test_a_terminal_is_told_who_answers(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     told = said(capsys, "predict", model, "good", *PLAIN)
-    assert "potstill: answered by openvino in fp32\n" in told.err
+    assert "potstill: answered by openvino in fp32: the first that is installed\n" in told.err
 
 
 def test_a_file_holds_the_answers_of_the_library(
@@ -49,6 +49,7 @@ def test_a_file_holds_the_answers_of_the_library(
     words = ["predict", model, "--input", rows, "--output", output, *PLAIN]
     answer = said(capsys, *words, "--json").answer
     how = {"engine": "openvino", "precision": "fp32"}
+    how["engine_reason"] = "the first that is installed"
     assert answer == {"output": str(output), "rows": 7, "truncated": 0, **how}
     texts = [json.loads(line)["text"] for line in rows.read_text(encoding="utf-8").splitlines()]
     items = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import potstill
+from potstill.bundle.folder import ModelFolder
 from potstill.errors import ModelError, RecipeError
-from potstill.runtime.engines import is_engine_installed
+from potstill.models.loading import load_task_model
+from potstill.runtime import engines
+from potstill.runtime.choice import EngineChoice, flags_here
+from potstill.runtime.engine import Engine
+from potstill.runtime.engines import ENGINES, is_engine_installed
+from potstill.runtime.torch_engine import TorchEngine
+from potstill.workflows.tune import Candidate
 from tests.command_line import said
 from tests.folders import write_tiny_model
 
@@ -103,13 +112,134 @@ def write_choice(folder: Path, **engine: object) -> None:
     file.write_text(json.dumps(content | {"engine": engine}))
 
 
-def test_a_choice_of_another_processor_is_not_taken(folder: Path) -> None:
-    write_choice(folder, name="onnx", precision="fp32", cpu_flags=["no_such_flag"])
-    assert potstill.load(folder).engine.name == "openvino"
+LAPTOP, SERVER = {"avx2"}, {"avx2", "avx512f", "avx512_bf16"}
+
+
+@pytest.mark.parametrize(
+    ("made_on", "here", "is_taken"),
+    [
+        (SERVER, SERVER, True),
+        (LAPTOP, SERVER, False),
+        (SERVER, LAPTOP, False),
+        (set(), SERVER, False),  # a system that tells no flags
+        (set(), set(), True),
+        ({"asimd", "bf16"}, {"asimd"}, False),
+        ({"asimd"}, {"asimd", "bf16"}, False),
+    ],
+)
+def test_a_choice_of_speed_is_taken_where_the_flags_are_the_same(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_on: set[str],
+    here: set[str],
+    is_taken: bool,  # noqa: FBT001
+) -> None:
+    be(monkeypatch, made_on)
+    choice = EngineChoice(name="onnx", precision="fp32", row_tokens=17, cpu_flags=flags_here())
+    write_choice(folder, **choice.to_json())
+    be(monkeypatch, here)
+    engine = potstill.load(folder, threads=1).engine
+    assert engine.name == ("onnx" if is_taken else "openvino")
+    assert ("measured on another processor" in engine.reason) is not is_taken
+    size = potstill.load(folder, threads=1, engine="onnx").engine.size
+    assert (size.row_tokens == 17) is is_taken
+
+
+def be(monkeypatch: pytest.MonkeyPatch, flags: set[str]) -> None:
+    """Make this processor another one, as far as its flags tell."""
+    for module in ("hardware", "runtime.choice", "runtime.processors", "runtime.openvino_engine"):
+        monkeypatch.setattr(f"potstill.{module}.cpu_flags", lambda: frozenset(flags))
+
+
+@pytest.mark.parametrize("engine", ["auto", "openvino"])
+def test_a_precision_that_cannot_be_had_here_is_passed_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    be(monkeypatch, {"avx2"})
+    for precision in ("bf16", "int8", "of a later release"):
+        write_choice(folder, name="openvino", precision=precision)
+        taken = potstill.load(folder, engine=engine, threads=1).engine
+        assert (taken.name, taken.precision) == ("openvino", "fp32")
+        if engine == "auto":
+            assert f"passed over: {precision} cannot be had here" in taken.reason
+
+
+def test_a_choice_that_nobody_measured_is_taken_everywhere(folder: Path) -> None:
     write_choice(folder, name="onnx", precision="fp32", row_tokens=64, request_tokens=128)
     engine = potstill.load(folder).engine
     assert engine.name == "onnx"
     assert (engine.size.row_tokens, engine.size.request_tokens) == (64, 128)
+    assert engine.reason == "the bundle's choice"
+
+
+class OnCard(TorchEngine):
+    """Torch on a card, as far as anybody can tell from outside."""
+
+    device = "cuda"
+
+
+Put = Callable[..., None]
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Put:
+    """Return a function that puts a card into this machine, or takes it out."""
+
+    def torch_of(folder: ModelFolder, device: str, precision: str, threads: int | None) -> Engine:
+        is_on_card = device == "cuda" or (device == "auto" and engines.has_card())
+        kind = OnCard if is_on_card else TorchEngine
+        return kind(load_task_model(folder), precision="fp32" if precision == "auto" else precision)
+
+    def put(*, is_there: bool) -> None:
+        for module in ("runtime.engines", "workflows.tune"):
+            monkeypatch.setattr(f"potstill.{module}.has_card", lambda: is_there)
+
+    monkeypatch.setitem(ENGINES, "torch", torch_of)
+    return put
+
+
+def test_a_card_is_measured_beside_the_processor(
+    folder: Path, card: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fastest in ("cuda", "cpu"):
+        card(is_there=True)
+        monkeypatch.setattr("potstill.workflows.tune._cost", partial(cost_off, fastest))
+        found = potstill.tune(folder, threads=1)
+        assert {each["device"] for each in found["measured"]} == {"cpu", "cuda"}
+        assert (found["chosen"]["device"], found["chosen"]["card"]) == (fastest, True)
+        assert potstill.load(folder).engine.device == fastest
+        assert potstill.load(folder, device="cpu").engine.device == "cpu"
+        card(is_there=False)
+        without = potstill.load(folder).engine
+        assert without.device == "cpu"
+        assert "measured beside a card" in without.reason
+
+
+def cost_off(device: str, goal: str) -> Callable[[Candidate], bool]:
+    """Return what makes all candidates slow but those of a device."""
+    del goal
+    return lambda candidate: candidate.choice.device != device
+
+
+@pytest.mark.parametrize("name", ["openvino", "torch"])
+def test_a_choice_that_saw_no_card_does_not_go_before_one(
+    folder: Path, card: Put, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card(is_there=False)
+    monkeypatch.setattr("potstill.runtime.choice.cpu_has_bf16", lambda: True)
+    monkeypatch.setattr("potstill.runtime.openvino_engine.cpu_has_bf16", lambda: True)
+    write_choice(folder, **{"name": name, "precision": "bf16", "cpu_flags": list(flags_here())})
+    assert (
+        potstill.load(folder).engine.reason == "the bundle's choice, measured on such a processor"
+    )
+    card(is_there=True)
+    engine = potstill.load(folder).engine
+    assert (engine.name, engine.device) == ("torch", "cuda")
+    assert engine.precision == "fp32", "what the processor was fastest in is not the card's"
+    assert engine.reason == (
+        "there is a card; the bundle's choice is passed over: it was measured without a card"
+    )
+    assert potstill.load(folder, device="cpu").engine.device == "cpu"
 
 
 def test_what_is_asked_for_goes_before_the_choice(folder: Path) -> None:
@@ -125,7 +255,7 @@ def test_what_is_asked_for_goes_before_the_choice(folder: Path) -> None:
         ({"name": 7, "precision": "fp32"}, "engine.name is 7"),
         *(
             ({"name": "onnx", "precision": "fp32", "cpu_flags": flags}, "engine.cpu_flags is")
-            for flags in (None, "avx2", [1])
+            for flags in (7, "avx2", [1])
         ),
     ],
 )

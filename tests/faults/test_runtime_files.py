@@ -187,12 +187,12 @@ def test_compare_takes_the_engine_that_a_bundle_asks_for(
     chosen = tmp_path / "chosen"
     shutil.copytree(place / "source", chosen)
     file = chosen / "potstill.json"
-    told = json.loads(file.read_text()) | {"engine": {"name": "onnx", "precision": "fp32"}}
-    file.write_text(json.dumps(told))
+    choice = {"name": "onnx", "precision": "fp32", "card": True}  # which was slower
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"engine": choice}))
     measure_here(monkeypatch)
-    # as on a machine whose card would be taken by what has no choice of its own
-    monkeypatch.setattr("potstill.runtime.engines._has_card", lambda: True)
+    monkeypatch.setattr("potstill.runtime.engines.has_card", lambda: True)
     words = ("--rounds", "1", "--threads", "1", "--json")
     models = said(capsys, "compare", chosen, place / "small", *words).answer["models"]
     engines = [(model["engine"], model["precision"]) for model in models]
     assert engines == [("onnx", "fp32"), ("openvino", "int8-weights")]
+    assert {model["engine_reason"] for model in models} == {"the bundle's choice"}

@@ -51,7 +51,8 @@ def print_answers(answers: Answers, *, as_json: bool) -> None:
     rows = ([*_in_words(answer), text] for text, answer in answers.rows)
     if sys.stdout.isatty():
         print_table(["answer", "score", "text"], list(rows))
-        print_error(f"answered by {answers.engine} in {answers.precision}")
+        who = f"{answers.engine} in {answers.precision}"
+        print_error(f"answered by {who}: {answers.engine_reason}")
         return
     for row in rows:
         print_table(["", "", ""], [row])

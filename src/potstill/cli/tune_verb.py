@@ -40,6 +40,7 @@ def _print(found: dict[str, Any]) -> None:
     rows = [
         [
             each["engine"],
+            each["device"],
             each["precision"],
             f"{each['row_tokens']} / {each['request_tokens']}",
             f"{each['threads']}",
@@ -48,8 +49,8 @@ def _print(found: dict[str, Any]) -> None:
         ]
         for each in found["measured"]
     ]
-    header = ["engine", "precision", "slots of a row / call", "threads", "tokens/s", "one text, ms"]
-    print_table(header, rows)
+    header = ["engine", "device", "precision", "slots of a row / call", "threads"]
+    print_table([*header, "tokens/s", "one text, ms"], rows)
     best, chosen = found["measured"][0], found["chosen"]
     told = f"{chosen['name']}, {chosen['precision']}"
     print_facts({"goal": found["goal"], "chosen": told, "threads": best["threads"]})

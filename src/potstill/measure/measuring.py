@@ -61,6 +61,7 @@ class Measurement:
     engine: str
     device: str
     precision: str
+    reason: str = ""  # why this engine was taken
     raw_outputs: Floats | None = None  # for all test rows, where they were asked for
     truncated: int = 0  # test rows that were cut
 

@@ -57,11 +57,12 @@ class Subject:
         return self._commands[command](**details)
 
     def _load(self, folder: str, engine: str, options: Mapping[str, Any]) -> Answer:
+        name = engine
         if engine == "auto":
             asked = {name: options.get(name, "auto") for name in ("device", "precision")}
-            engine = engine_of(open_folder(Path(folder), verify=False), **asked)
-        if is_engine_installed(engine):  # else loading tells what is missing
-            for module in _MODULES.get(engine, ()):
+            name = engine_of(open_folder(Path(folder), verify=False), **asked)
+        if is_engine_installed(name):  # else loading tells what is missing
+            for module in _MODULES.get(name, ()):
                 importlib.import_module(module)
         self._floor_bytes = resident_bytes()
         forget_peak()
@@ -72,6 +73,7 @@ class Subject:
             "engine": self._model.engine.name,
             "device": self._model.engine.device,
             "precision": self._model.engine.precision,
+            "reason": self._model.engine.reason,
         }
 
     def _one_by_one(self, texts: list[Any]) -> Answer:

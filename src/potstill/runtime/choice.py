@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.runtime_files import INT8
+from potstill.bundle.runtime_files import INT8, ONNX, OPENVINO, STORED, stored_precisions
 from potstill.errors import ModelError
-from potstill.hardware import chosen_threads, cpu_flags
+from potstill.hardware import chosen_threads, cpu_flags, cpu_has_bf16
 from potstill.runtime.packed_rows import RowSize
 from potstill.runtime.processors import runs_here
 
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm")
+_FLAGS = (
+    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
+    *("asimd", "i8mm", "bf16"),
+)
+# What engines compute in where they read weights.
+_WRITTEN: Mapping[str, tuple[str, ...]] = {
+    OPENVINO: ("fp32", "bf16"),
+    ONNX: ("fp32",),
+    "torch": ("fp32", "bf16", "fp16"),
+}
 _USUAL = RowSize()
 _CURE = "copy the bundle again"
 _FIELDS: Mapping[str, tuple[type, ...]] = {
     **{"name": (str,), "precision": (str,), "row_tokens": (int,), "request_tokens": (int,)},
+    **{"device": (str,), "card": (bool,)},
     "processor": (str, type(None)),
     **dict.fromkeys(("threads", "threads_of"), (int, type(None))),
 }
@@ -30,9 +41,11 @@ class EngineChoice:
 
     name: str
     precision: str
+    device: str = "cpu"
     row_tokens: int = _USUAL.row_tokens
     request_tokens: int = _USUAL.request_tokens
-    cpu_flags: tuple[str, ...] = ()  # on which speed depends
+    cpu_flags: tuple[str, ...] | None = None  # of where it was measured; None: it was not
+    card: bool = False  # a card was there, and was measured too
     processor: str | None = None  # for which the stored int8 graph was made; None: nobody said
     threads: int | None = None  # fewer than all were faster; None: all that can run
     threads_of: int | None = None  # that could run when this was measured
@@ -43,10 +56,9 @@ class EngineChoice:
         return RowSize(self.row_tokens, self.request_tokens)
 
     @property
-    def is_for_here(self) -> bool:
-        """Tell whether this processor has what the choice was made on, and answers rightly."""
-        is_right = self.precision != INT8 or runs_here(self.processor)
-        return is_right and cpu_flags().issuperset(self.cpu_flags)
+    def is_measured_here(self) -> bool:
+        """Tell whether it was measured on a processor like this one, or nowhere."""
+        return self.cpu_flags is None or set(self.cpu_flags) == set(flags_here())
 
     @property
     def threads_here(self) -> int | None:
@@ -59,23 +71,65 @@ class EngineChoice:
 
 
 def flags_here() -> tuple[str, ...]:
-    """Return the flags of this processor on which speed depends."""
-    return tuple(flag for flag in _FLAGS if flag in cpu_flags())
+    """Return the flags of this processor on which speed depends; its kind where none is told."""
+    told = tuple(flag for flag in _FLAGS if flag in cpu_flags())
+    return told or (platform.machine().lower(),)
 
 
 def choice_of(folder: ModelFolder) -> EngineChoice | None:
-    """Return what a bundle asks for, None where it asks for nothing or another processor.
+    """Return what a bundle asks for, None where it asks for nothing or nothing that serves here.
 
-    A bundle that holds graphs and no weights has no other way to answer, whatever the processor.
+    A bundle that holds graphs and no weights has no other way to answer, whatever the processor;
+    sizes and threads that were measured elsewhere it leaves.
 
     Raises:
         ModelError: the manifest's words cannot be understood.
     """
-    told = folder.manifest.engine if folder.manifest else {}
-    if not told:
+    choice = told_choice(folder)
+    if choice is None or (folder.has_weights and why_not_here(choice, folder)):
         return None
-    choice = _read(told, str(folder.path / "potstill.json"))
-    return choice if choice.is_for_here or not folder.has_weights else None
+    if choice.is_measured_here:
+        return choice
+    return replace(
+        choice,
+        row_tokens=_USUAL.row_tokens,
+        request_tokens=_USUAL.request_tokens,
+        threads=None,
+        threads_of=None,
+    )
+
+
+def told_choice(folder: ModelFolder) -> EngineChoice | None:
+    """Return what a bundle's manifest says, whether or not it serves here.
+
+    Raises:
+        ModelError: its words cannot be understood.
+    """
+    told = folder.manifest.engine if folder.manifest else {}
+    return _read(told, str(folder.path / "potstill.json")) if told else None
+
+
+def why_not_here(choice: EngineChoice, folder: ModelFolder) -> str | None:
+    """Say why a bundle's choice does not serve on this processor; None: it does."""
+    if choice.name not in _WRITTEN:
+        return f"this version has no engine {choice.name!r}"
+    if choice.precision == INT8 and not runs_here(choice.processor):
+        return f"its int8 is for {choice.processor} processors"
+    if not choice.is_measured_here:
+        return "it was measured on another processor"
+    return None if _can_be_had(choice, folder) else f"{choice.precision} cannot be had here"
+
+
+def _can_be_had(choice: EngineChoice, folder: ModelFolder) -> bool:
+    if choice.name in STORED and choice.precision in stored_precisions(folder.path, choice.name):
+        return True
+    is_of_cards = choice.precision == "fp16"
+    is_of_some = choice.precision == "bf16" and choice.device == "cpu"
+    return (
+        choice.precision in _WRITTEN[choice.name]
+        and (not is_of_cards or choice.device == "cuda")
+        and (not is_of_some or cpu_has_bf16())
+    )
 
 
 def size_on_disk(folder: ModelFolder) -> int:
@@ -108,10 +162,14 @@ def _read(told: Mapping[str, Any], where: str) -> EngineChoice:
             allowed=f"at most engine.threads_of, which is {told.get('threads_of')}",
             cure=_CURE,
         )
-    flags = told.get("cpu_flags", [])
-    if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
+    flags = told.get("cpu_flags")
+    is_list = isinstance(flags, list) and all(isinstance(flag, str) for flag in flags)
+    if flags is not None and not is_list:
         raise ModelError(
-            f"engine.cpu_flags is {flags!r}", where=where, allowed="a list of words", cure=_CURE
+            f"engine.cpu_flags is {flags!r}",
+            where=where,
+            allowed="a list of words, or null",
+            cure=_CURE,
         )
     known = {name: told[name] for name in _FIELDS if name in told}
-    return EngineChoice(**known, cpu_flags=tuple(flags))
+    return EngineChoice(**known, cpu_flags=None if flags is None else tuple(flags))

@@ -23,6 +23,8 @@ STATE_PREFIX = "state."
 class Engine(Protocol):
     """One way of running one model."""
 
+    reason: str  # why it was taken; empty where it was built by hand
+
     @property
     def name(self) -> str:
         """Return "torch", "openvino" or "onnx"."""

@@ -40,6 +40,7 @@ class PackedEngine(ABC):
 
     name: str
     device = "cpu"
+    reason = ""
     _streams = 1  # calls that are computed at the same time
 
     def __init__(

@@ -36,6 +36,7 @@ class TorchEngine:
     """Runs a `TaskModel`; the model may go on being trained between runs."""
 
     name = "torch"
+    reason = ""
 
     def __init__(
         self,

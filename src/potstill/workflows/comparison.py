@@ -136,6 +136,7 @@ def _measured_json(measured: Measurement) -> dict[str, Any]:
         "engine": measured.engine,
         "device": measured.device,
         "precision": measured.precision,
+        "engine_reason": measured.reason,
         "load_seconds": round(measured.load_seconds, 3),
         "peak_memory_bytes": measured.peak_memory_bytes,
         "import_floor_bytes": measured.import_floor_bytes,

@@ -102,6 +102,7 @@ def embed(
         "truncated": encoding.truncated,
         "engine": loaded.engine.name,
         "precision": loaded.engine.precision,
+        "engine_reason": loaded.engine.reason,
     }
 
 

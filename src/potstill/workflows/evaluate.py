@@ -51,12 +51,17 @@ class EvaluatedModel:
     warnings: list[str]
     engine: str
     precision: str
+    engine_reason: str  # why this engine answered
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer of `evaluate --json`."""
         found = self.evaluation.to_json()
         warnings = [*self.warnings, *found.pop("warnings")]
-        how = {"engine": self.engine, "precision": self.precision}
+        how = {
+            "engine": self.engine,
+            "precision": self.precision,
+            "engine_reason": self.engine_reason,
+        }
         return {"model": self.model, **found, **how, "warnings": warnings}
 
 
@@ -97,6 +102,7 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
         warnings=text_warnings(rows, answered.windows, loaded.lengths),
         engine=loaded.engine.name,
         precision=loaded.engine.precision,
+        engine_reason=loaded.engine.reason,
     )
 
 
@@ -160,4 +166,5 @@ def _evaluate_retrieval(
         warnings=[],
         engine=loaded.engine.name,
         precision=loaded.engine.precision,
+        engine_reason=loaded.engine.reason,
     )

@@ -56,6 +56,7 @@ class Answers:
 
     engine: str
     precision: str
+    engine_reason: str
     rows: Iterator[tuple[str, dict[str, Any]]]
 
 
@@ -88,8 +89,8 @@ def answers(
         rows = reading.unlabelled(task.name, source, options.columns)
     else:
         rows = rows_of_inputs(task.name, list(texts))
-    engine = loaded.engine
-    return Answers(engine.name, engine.precision, _in_parts(loaded, rows, top=options.top))
+    engine, parts = loaded.engine, _in_parts(loaded, rows, top=options.top)
+    return Answers(engine.name, engine.precision, engine.reason, parts)
 
 
 def write_answers(found: Answers, output: Path) -> dict[str, Any]:
@@ -101,8 +102,14 @@ def write_answers(found: Answers, output: Path) -> dict[str, Any]:
         lines.append(orjson.dumps(answer) + b"\n")
         truncated += answer["truncated"]
     write_atomically(output, b"".join(lines))
-    written = {"output": str(output), "rows": len(lines), "truncated": truncated}
-    return {**written, "engine": found.engine, "precision": found.precision}
+    return {
+        "output": str(output),
+        "rows": len(lines),
+        "truncated": truncated,
+        "engine": found.engine,
+        "precision": found.precision,
+        "engine_reason": found.engine_reason,
+    }
 
 
 def require_output(output: Path, source: str | None) -> None:

@@ -56,7 +56,7 @@ from potstill.metrics.gate import Gate
 from potstill.recipe import require_choice
 from potstill.report import Report
 from potstill.runtime.answering import lengths_of_folder, require_form, task_of_folder
-from potstill.runtime.choice import EngineChoice, flags_here
+from potstill.runtime.choice import EngineChoice
 from potstill.runtime.graph import leaves_last_layer
 from potstill.runtime.packed_engine import Inputs
 from potstill.runtime.processors import HERE, PROCESSORS, processor_here, runs_here
@@ -358,14 +358,10 @@ class _Run:
         write_manifest(made, self.manifest({}))
 
     def _choice(self) -> Mapping[str, Any]:
-        """Return what the bundle asks for; where speed was not seen, no flags are told."""
-        options, made_for = self.options, self.options.made_for
-        is_for_here = made_for in (None, processor_here())
+        """Return what the bundle asks for; nothing was measured, so that no flags are told."""
+        options = self.options
         choice = EngineChoice(
-            name=options.engine,
-            precision=options.precision,
-            cpu_flags=flags_here() if is_for_here else (),
-            processor=made_for,
+            name=options.engine, precision=options.precision, processor=options.made_for
         )
         return {
             **choice.to_json(),

@@ -1,5 +1,7 @@
 """`tune`: engines, precisions, row sizes and threads measured on this machine; the choice stored.
 
+Where there is a card, torch is measured on it too; else the choice is of the CPU alone.
+
 All candidates answer the same texts, in rounds that take turns, so that a slow moment of the
 machine meets all of them. Nothing is measured when a model answers: it reads what stands here.
 """
@@ -32,7 +34,7 @@ from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_choice
 from potstill.runtime.choice import EngineChoice, flags_here
 from potstill.runtime.engine import Engine
-from potstill.runtime.engines import ENGINES, build_engine, is_engine_installed
+from potstill.runtime.engines import ENGINES, build_engine, has_card, is_engine_installed
 from potstill.runtime.outputs import OutputShapes
 from potstill.runtime.packed_engine import PackedEngine
 from potstill.runtime.stored_graphs import is_right_here
@@ -82,6 +84,7 @@ class Candidate:
         """Return choice and speed."""
         return {
             "engine": self.choice.name,
+            "device": self.choice.device,
             "precision": self.choice.precision,
             "row_tokens": self.choice.row_tokens,
             "request_tokens": self.choice.request_tokens,
@@ -153,16 +156,20 @@ def _with_half_the_threads(folder: ModelFolder, first: list[Candidate]) -> Itera
 
 def _candidates(folder: ModelFolder, options: TuneOptions) -> Iterator[Candidate]:
     threads = options.threads or chosen_threads()  # never what was tuned before
-    for name in ENGINES:
+    card = has_card()
+    places = [*((name, "cpu") for name in ENGINES), *([("torch", "cuda")] if card else [])]
+    for name, device in places:
         asked = options.threads if name == "torch" else threads  # torch's are the whole process's
         for precision in _precisions(name, folder):
             engine = build_engine(
-                folder, engine=name, device="cpu", precision=precision, threads=asked
+                folder, engine=name, device=device, precision=precision, threads=asked
             )
             for row_tokens, request_tokens in _SIZES[: 1 if name == "torch" else None]:
                 choice = EngineChoice(
                     name=name,
                     precision=engine.precision,
+                    device=engine.device,
+                    card=card,
                     row_tokens=row_tokens,
                     request_tokens=request_tokens,
                     cpu_flags=flags_here(),
