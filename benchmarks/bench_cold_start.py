@@ -76,7 +76,7 @@ def prepare(place: Path, *, is_tiny: bool) -> None:
     rows = calibration_rows(folder)
     for name, how in SMALL.items():
         texts = rows if name == "openvino-int8" else None  # the others read none
-        potstill.quantize(folder, place / name, calibration=texts, **how)
+        potstill.quantize(folder, place / name, calibration=texts, tune=False, **how)
 
 
 def bytes_of(folder: Path) -> int:

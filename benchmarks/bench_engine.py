@@ -182,7 +182,7 @@ def ours(engine: str, precision: str, folder: Path, *, in_order: bool) -> Run:
     if precision == "int8":
         small = folder.with_name(f"{folder.name}-int8")
         if not small.exists():
-            potstill.quantize(folder, small, calibration=calibration_rows(folder))
+            potstill.quantize(folder, small, calibration=calibration_rows(folder), tune=False)
         folder, precision = small, "auto"
     model = potstill.load(folder, engine=engine, precision=precision)
     model.engine.size = RowSize(in_order=in_order)  # type: ignore[attr-defined]

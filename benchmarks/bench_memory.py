@@ -56,7 +56,10 @@ def prepare(place: Path) -> None:
     for engine in ("openvino", "onnx"):
         texts = rows if engine == "openvino" else None  # the other reads none
         potstill.quantize(
-            place / "source", place / f"{engine}-int8", engine=engine, calibration=texts
+            *(place / "source", place / f"{engine}-int8"),
+            engine=engine,
+            calibration=texts,
+            tune=False,
         )
 
 

@@ -76,6 +76,7 @@ def judged(task: SuiteTask, suite: Path, work: Path, threads: int | None) -> dic
                 source,
                 folders[precision],
                 precision=precision,
+                tune=False,
                 calibration=SHARED_DATA / (task.train or task.unlabelled[0])
                 if precision == "int8"
                 else None,

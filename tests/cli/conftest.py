@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.quantizing import write_answered_rows, write_source
+
+
+@pytest.fixture(scope="session", autouse=True)
+def speeds_of_copies_are_not_measured() -> Iterator[None]:
+    """Save a second of each bundle that is quantized; `test_copy_speed.py` measures."""
+    from potstill.workflows.copy_speed import CopySpeed
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("quantize", "bf16"):
+            name = f"potstill.workflows.{module}.measured_speed"
+            patch.setattr(name, lambda *folders, **options: CopySpeed())
+        yield
 
 
 @pytest.fixture(scope="module")

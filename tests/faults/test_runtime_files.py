@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *(folder / "source", "classification"), task="classification", labels=labels
     )
     write_rows(folder / "rows.jsonl", count=40)
-    potstill.quantize(source, folder / "small", precision="int8-weights", threads=1)
+    potstill.quantize(source, folder / "small", precision="int8-weights", threads=1, tune=False)
     potstill.export(source, folder / "onnx-folder", quantized=True)
     potstill.export(source, folder / "ir-folder", format="openvino")
     return folder
@@ -135,7 +135,7 @@ def test_without_nncf_it_is_told_before_a_row_is_answered(
 @pytest.mark.parametrize("precision", ["int4", "bf16"])
 def test_folders_above_the_output_are_made(place: Path, tmp_path: Path, precision: str) -> None:
     out = tmp_path / "new" / "folder" / "small"
-    potstill.quantize(place / "source", out, precision=precision, threads=1)
+    potstill.quantize(place / "source", out, precision=precision, threads=1, tune=False)
     assert potstill.load(out, threads=1).predict(["good"])
     assert [path.name for path in out.parent.iterdir()] == ["small"]
 
@@ -149,7 +149,9 @@ def test_a_full_disk_leaves_nothing_half_written(
     resource.setrlimit(resource.RLIMIT_FSIZE, (20 * 2**10, before[1]))
     try:
         with pytest.raises(StorageError, match="free some space"):
-            potstill.quantize(place / "source", tmp_path / "out", precision=precision, threads=1)
+            potstill.quantize(
+                place / "source", tmp_path / "out", precision=precision, threads=1, tune=False
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)

@@ -50,6 +50,13 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
     keep_source: Annotated[
         bool, typer.Option("--keep-source", help="Keep the weights beside the quantized graph.")
     ] = False,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            help="Measure the result beside its source here, about ten seconds, and store how it "
+            "is run fastest."
+        ),
+    ] = True,
     primary: flags.Primary = None,
     text_column: flags.TextColumn = "text",
     text_pair_column: flags.TextPairColumn = "text_pair",
@@ -77,6 +84,7 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
         floor=floor,
         accept=accept,
         keep_source=keep_source,
+        tune=tune,
         primary=primary,
         columns=columns_named(
             text_column, text_pair_column, label_column, tokens_column, tags_column
@@ -104,12 +112,25 @@ def _print(report: Report, *, as_json: bool) -> None:
             "precision": _precision(details),
             "bytes": f"{details['size_bytes']:,} (source: {details['source_bytes']:,})",
             "calibrated on": details["calibrated_on"] or "no texts",
+            "size": f"{details['size_ratio']:.2f} of the source's",
+            "speed": _speed(details),
             "in full precision": ", ".join(details["kept"]) or "none of the parts",
         }
     )
     print_report(report)
     if report.gate is not None:
         print_line(Gate(**report.gate).describe())
+
+
+def _speed(details: Mapping[str, Any]) -> str:
+    speed = details["speed"]
+    if speed is None:
+        return "not measured"
+    compared = f"{speed['precisions']['copy']} beside {speed['precisions']['source']}"
+    return (
+        f"{speed['ratio']:.2f} times the source's, on one text {speed['ratio_of_one_text']:.2f} "
+        f"({speed['engine']}, {compared}, threads: {speed['threads']})"
+    )
 
 
 def _precision(details: Mapping[str, Any]) -> str:

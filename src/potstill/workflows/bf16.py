@@ -26,16 +26,22 @@ from potstill.errors import GateNotMet
 from potstill.files import folder_whole_or_absent, workspace_beside, write_atomically
 from potstill.metrics.gate import Gate
 from potstill.report import Report
+from potstill.runtime.choice import EngineChoice
+from potstill.runtime.engines import chosen_engine
 from potstill.runtime.graph import leaves_last_layer
 from potstill.workflows.copy_judge import CopyJudge, JudgedBy, Tell
+from potstill.workflows.copy_speed import CopySpeed, measured_speed
+from potstill.workflows.tune import written_precisions
 
 BF16 = "bf16"
 
 _LAST_LAYER = ("head.output.weight", "head.output.bias")  # of a map of vectors too
 
 
-def store_in_bf16(folder: ModelFolder, out: Path, by: JudgedBy, tell: Tell) -> Report:
-    """Write the folder, whole or not at all.
+def store_in_bf16(
+    folder: ModelFolder, out: Path, by: JudgedBy, tell: Tell, *, tune: bool
+) -> Report:
+    """Write the folder, whole or not at all; `tune`: with its speed here beside its source's.
 
     Raises:
         InputError: model or rows cannot be used.
@@ -49,10 +55,12 @@ def store_in_bf16(folder: ModelFolder, out: Path, by: JudgedBy, tell: Tell) -> R
         small = open_folder(made)
         gate = judge.on_dev(small)
         _require_passed(gate, judge)
+        speed = _speed(folder, small, by, tell) if tune else CopySpeed()
         on_test = judge.on_test(small, tell)
         assert small.manifest is not None, "a bundle of ours has one"
         found = {**without_quality(small.manifest), **on_test.measurements}
-        manifest = replace(small.manifest, measurements=found)
+        choice = {} if speed.choice is None else speed.choice.to_json()
+        manifest = replace(small.manifest, measurements=found, engine=choice)
         with folder_whole_or_absent(out) as staging:
             shutil.copytree(made, staging, dirs_exist_ok=True)
             card = model_card(small.config, small.head, manifest)
@@ -60,13 +68,14 @@ def store_in_bf16(folder: ModelFolder, out: Path, by: JudgedBy, tell: Tell) -> R
             write_manifest(staging, manifest)
             identity = fingerprint(staging)
     last = on_test.last_gate(gate)
+    size_ratio = small.weights.size_bytes / folder.weights.size_bytes
     return Report(
         bundle=out,
         fingerprint=identity,
         task=folder.task,
         metrics=on_test.metrics,
         seconds=time.perf_counter() - began,
-        warnings=on_test.warnings,
+        warnings=[*on_test.warnings, *speed.warnings(size_ratio)],
         gate=last.to_json() if last else None,
         details={
             "engine": "any",  # reads a plain folder
@@ -75,6 +84,8 @@ def store_in_bf16(folder: ModelFolder, out: Path, by: JudgedBy, tell: Tell) -> R
             "size_bytes": small.weights.size_bytes,
             "source_bytes": folder.weights.size_bytes,
             "calibrated_on": None,
+            "size_ratio": round(size_ratio, 4),
+            "speed": speed.to_json(),
             "kept": [],
             "tried": [{"kept": [], "gate": gate.to_json() if gate else None}],
         },
@@ -101,6 +112,13 @@ def _rounded(folder: ModelFolder) -> BundleContent:
         # An engine that was measured on the source says nothing of the copy.
         manifest=replace(content.manifest, lineage=lineage, engine={}, files={}),
     )
+
+
+def _speed(folder: ModelFolder, small: ModelFolder, by: JudgedBy, tell: Tell) -> CopySpeed:
+    """Measure it by the engine that a processor takes unasked, in what that computes in here."""
+    name = chosen_engine("cpu", "auto")
+    choice = EngineChoice(name=name, precision=written_precisions(name)[-1])
+    return measured_speed(folder, small, choice, threads=by.threads, tell=tell)
 
 
 def _exact(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from potstill.measure.measuring import (
     Tell,
     measure_models,
 )
+from potstill.measure.quietness import MOST_LOAD
 from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_range
 from potstill.runtime.answering import inputs_of_rows, inputs_of_texts
@@ -34,7 +35,6 @@ from potstill.workflows.comparison import ComparedModel, Comparison
 from potstill.workflows.model_names import find_model, shown_names
 from potstill.workflows.report_page.page import render_page, require_page_libraries
 
-_MOST_LOAD = 0.3  # cores busy with other work that still count as quiet
 _REPEATED = (  # options that decide what is found
     *("primary", "price_per_hour", "rounds", "max_length", "engine", "device", "precision", "seed"),
 )
@@ -209,7 +209,7 @@ def _cost(price_per_hour: float | None, texts_per_second: float) -> float | None
 def _warnings_of_speed(
     measured: Mapping[str, Measurement], other_load: float | None
 ) -> Iterator[str]:
-    if other_load is not None and other_load > _MOST_LOAD:
+    if other_load is not None and other_load > MOST_LOAD:
         yield (
             f"other work kept {other_load:.1f} cores busy meanwhile, so speeds and latencies say "
             "little; repeat this on a quiet machine"

@@ -65,6 +65,7 @@ from potstill.tasks.kinds import ANSWERABLE
 from potstill.workflows.bf16 import BF16, store_in_bf16
 from potstill.workflows.compared_answers import shown_path
 from potstill.workflows.copy_judge import CopyJudge, JudgedBy, Tell, TestedCopy
+from potstill.workflows.copy_speed import CopySpeed, measured_speed
 
 CALIBRATED_ON_DEV = (
     "calibrated on the dev rows that the gate is judged on, which is kind to it where they are "
@@ -81,6 +82,7 @@ class QuantizeOptions(JudgedBy):
     processor: str = HERE  # on which int8 products are to be right
     calibration: object | None = None  # rows whose texts are calibrated on; None: those of dev
     keep_source: bool = False  # the weights stay in the bundle
+    tune: bool = True  # measure the copy beside its source here: about ten seconds
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:
@@ -209,10 +211,11 @@ def quantize(
     folder = open_model(model, allow_pickle=options.allow_pickle)
     folder.require_complete()
     if options.precision == BF16:
-        return store_in_bf16(folder, out, options, tell or _silent)
+        return store_in_bf16(folder, out, options, tell or _silent, tune=options.tune)
     with workspace_beside(out) as place:
         run = _Run(folder, options, place, tell or _silent)
         made = run.passed()
+        run.measure_speed(made)
         on_test = run.judge.on_test(open_folder(made), run.tell)
         with folder_whole_or_absent(out) as staging:
             shutil.copytree(made, staging, dirs_exist_ok=True)
@@ -231,6 +234,7 @@ class _Run:
     ) -> None:
         self.folder, self.options, self.place, self.tell = folder, options, place, tell
         self.tried: list[Tried] = []
+        self.speed = CopySpeed()
         require_quantizing_library(options.engine)  # told before anything is computed
         self.judge = CopyJudge(folder, options, engine=options.engine)  # and so are wrong rows
         self.weights = fp32_weights(folder)
@@ -272,6 +276,17 @@ class _Run:
             told = f"{enough.describe()}; it does not hold with {every} either"
             cure = "give more dev rows, or --accept point; nothing was written"
         return GateNotMet(told, where=self.options.precision, cure=cure)
+
+    def measure_speed(self, made: Path) -> None:
+        """Measure the bundle of an attempt beside its source, where that is asked for."""
+        if self.options.tune:
+            self.speed = measured_speed(
+                self.folder,
+                open_folder(made),
+                self._unmeasured_choice(),
+                threads=self.options.threads,
+                tell=self.tell,
+            )
 
     def manifest(self, measured: Mapping[str, Any]) -> Manifest:
         """Return the bundle's manifest: its origin, what was tried, what was measured."""
@@ -357,12 +372,15 @@ class _Run:
         copy_identity_files(self.folder.path, made, with_weights=self.options.keep_source)
         write_manifest(made, self.manifest({}))
 
-    def _choice(self) -> Mapping[str, Any]:
-        """Return what the bundle asks for; nothing was measured, so that no flags are told."""
+    def _unmeasured_choice(self) -> EngineChoice:
         options = self.options
-        choice = EngineChoice(
+        return EngineChoice(
             name=options.engine, precision=options.precision, processor=options.made_for
         )
+
+    def _choice(self) -> Mapping[str, Any]:
+        """Return what the bundle asks for; where nothing was measured, no flags are told."""
+        choice = self.speed.choice or self._unmeasured_choice()
         return {
             **choice.to_json(),
             "tried": [each.to_json() for each in self.tried],
@@ -382,6 +400,8 @@ def _write_card(staging: Path, manifest: Manifest) -> None:
 
 def _report(run: _Run, out: Path, identity: str, on_test: TestedCopy, seconds: float) -> Report:
     gate, made = on_test.last_gate(run.tried[-1].gate), open_folder(out)
+    size = made.size_bytes(run.options.engine, run.options.precision)
+    source_size = run.folder.weights.size_bytes
     return Report(
         bundle=out,
         fingerprint=identity,
@@ -390,6 +410,7 @@ def _report(run: _Run, out: Path, identity: str, on_test: TestedCopy, seconds: f
         seconds=seconds,
         warnings=[
             *on_test.warnings,
+            *run.speed.warnings(size / source_size),
             *([CALIBRATED_ON_DEV] if run.options.is_calibrated_on_judges else []),
         ],
         gate=gate.to_json() if gate else None,
@@ -397,9 +418,11 @@ def _report(run: _Run, out: Path, identity: str, on_test: TestedCopy, seconds: f
             "engine": run.options.engine,
             "precision": run.options.precision,
             "processor": run.options.made_for,
-            "size_bytes": made.size_bytes(run.options.engine, run.options.precision),
-            "source_bytes": run.folder.weights.size_bytes,
             "calibrated_on": run.calibrated_on,
+            "size_bytes": size,
+            "source_bytes": source_size,
+            "size_ratio": round(size / source_size, 4),
+            "speed": run.speed.to_json(),
             "kept": list(run.tried[-1].kept),
             "tried": [each.to_json() for each in run.tried],
         },

@@ -200,6 +200,7 @@ def _options(inputs: ShrinkInputs, recipe: ShrinkRecipe, task: str, run: Run) ->
         dev=dev if is_judged else None,
         floor=asked.least if is_judged else None,
         accept=inputs.accept if is_judged else None,
+        tune=not inputs.tune,  # which measures the copy too, with all engines
         primary=recipe.student.primary or None,
         threads=run.threads,
         seed=recipe.student.seed,

@@ -44,7 +44,7 @@ THROUGHPUT, LATENCY = "throughput", "latency"
 GOALS = (THROUGHPUT, LATENCY)
 Tell = Callable[[str], None]
 
-_SIZES = ((48, 384), (48, 640), (64, 1_024))  # slots of a row, tokens of a call
+SIZES = ((48, 384), (48, 640), (64, 1_024))  # slots of a row, tokens of a call
 _REPEATS = 8  # of our sentences
 _MOST_TEXTS = 1_024
 _ROUNDS, _ALONE = 3, 20
@@ -164,7 +164,7 @@ def _candidates(folder: ModelFolder, options: TuneOptions) -> Iterator[Candidate
             engine = build_engine(
                 folder, engine=name, device=device, precision=precision, threads=asked
             )
-            for row_tokens, request_tokens in _SIZES[: 1 if name == "torch" else None]:
+            for row_tokens, request_tokens in SIZES[: 1 if name == "torch" else None]:
                 choice = EngineChoice(
                     name=name,
                     precision=engine.precision,
@@ -184,10 +184,11 @@ def _precisions(name: str, folder: ModelFolder) -> Iterator[str]:
         if serves or not folder.has_weights:  # there is nothing else then: its engine tells why not
             yield precision
     if folder.has_weights and is_engine_installed(name):
-        yield from _written_precisions(name)
+        yield from written_precisions(name)
 
 
-def _written_precisions(name: str) -> tuple[str, ...]:
+def written_precisions(name: str) -> tuple[str, ...]:
+    """Return what an engine can compute in here by the weights, what it takes unasked last."""
     if name == "openvino":
         return ("fp32", "bf16") if cpu_has_bf16() else ("fp32",)
     return ("fp32",) if name == "onnx" else ("auto",)
@@ -206,9 +207,9 @@ def _measure(
         for candidate in candidates:
             if isinstance(candidate.engine, PackedEngine):
                 candidate.engine.size = candidate.choice.size
-            seconds = _seconds(partial(candidate.engine.run, texts, output))
+            seconds = seconds_of(partial(candidate.engine.run, texts, output))
             one = partial(candidate.engine.run, alone, output)
-            calls = [_seconds(one) for _ in range(_ALONE)]
+            calls = [seconds_of(one) for _ in range(_ALONE)]
             if number:
                 candidate.seconds = min(candidate.seconds, seconds)
                 candidate.p50_ms = min(candidate.p50_ms, 1e3 * statistics.median(calls))
@@ -218,7 +219,8 @@ def _cost(goal: str) -> Callable[[Candidate], float]:
     return lambda each: each.seconds if goal == THROUGHPUT else each.p50_ms
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def seconds_of(run: Callable[[], object]) -> float:
+    """Return how long a call takes."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
