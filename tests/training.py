@@ -1,7 +1,13 @@
-"""A tiny training run; as a script, one that can be killed: python -m tests.training FOLDER."""
+"""A tiny training run; as a script, one that can be killed: python -m tests.training FOLDER.
+
+With names of `CASES` behind it, the script does these runs one after another, each in a folder of
+its own.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -75,17 +81,35 @@ def weights_of(model: TaskModel) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
 
 
-def main(folder: Path) -> None:
+# What is tried in several processes: the dropout of the model, and what the recipe changes.
+CASES: dict[str, tuple[float, dict[str, Any]]] = {
+    "dropout": (0.1, {}),
+    "dry": (0.0, {}),
+    "scarce": (0.0, {"rows_per_step": 1, "epochs": 0.2}),
+}
+
+
+def main(folder: Path, *cases: str) -> None:
     torch.set_num_threads(1)
-    world: World = join_world("cpu")
-    model = tiny_model()
+    world = join_world("cpu")
     try:
-        tiny_run(folder, model, world=world)
+        for case in cases or ("dropout",):
+            _run_case(case, folder / case if cases else folder, world)
     finally:
         leave_world()
+
+
+def _run_case(case: str, folder: Path, world: World) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"process-{world.rank}").write_text(str(os.getpid()))  # so that it can be killed
+    dropout, changes = CASES[case]
+    model = tiny_model(dropout)
+    result = tiny_run(folder, model, changes=changes, world=world)
     if world.is_main:
         save_file(weights_of(model), folder / "final.safetensors")
+        told = {"resumed_from": result.resumed_from, "warnings": result.warnings}
+        (folder / "told.json").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

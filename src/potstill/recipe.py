@@ -35,7 +35,7 @@ class TrainingRecipe:
 
     epochs: float = 3.0  # passes over the training rows; 0: by their number, where a verb knows how
     rows_per_step: int = 32  # texts of one optimizer step, over all processes
-    batch_tokens: int = 4_096  # largest number of real tokens computed at once; memory only
+    batch_tokens: int = 4_096  # most real tokens that a process computes at once; bounds memory
     learning_rate: float = 5e-5  # at its peak; 0: by the model's width, where a verb knows how
     warmup_share: float = 0.06  # share of the steps until the peak; then linear to 0
     weight_decay: float = 0.01  # not on biases and norms

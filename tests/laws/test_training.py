@@ -1,7 +1,13 @@
-"""Resumed = uninterrupted bit for bit; two processes = one; micro-batches = one batch."""
+"""Resumed = uninterrupted bit for bit; two processes = one; micro-batches = one batch.
+
+Two processes and one that drop nothing differ by rounding alone. What is dropped and hidden is
+drawn for each micro-batch, and two processes cut a step into others than one does: so with dropout
+two are compared with one that cuts as they do.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -19,9 +25,11 @@ import torch
 from safetensors.torch import load_file
 
 from potstill.errors import Diverged, RecipeError, Stopped
+from potstill.train import loop
 from potstill.train.label_objective import LabelObjective
 from potstill.train.progress import Meter, Progress
-from tests.training import RECIPE, ROWS, tiny_model, tiny_objective, tiny_run, weights_of
+from potstill.train.schedule import Schedule
+from tests.training import CASES, RECIPE, ROWS, tiny_model, tiny_objective, tiny_run, weights_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +124,39 @@ def test_a_torn_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert _same_bits(weights_of(resumed), weights_of(whole))
 
 
-def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
-    one = _final_weights(tmp_path / "one", kills=0)
-    command = [
-        *[sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"],
-        *["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"],
-        *["-m", "tests.training", str(tmp_path / "two")],
-    ]
-    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=120)
-    two = load_file(tmp_path / "two" / "final.safetensors")
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-4)
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where two processes did each of `CASES`, uninterrupted."""
+    folder = tmp_path_factory.mktemp("two")
+    done = _started_in_two(folder, *CASES)
+    assert done.wait(timeout=180) == 0
+    return folder
+
+
+@pytest.mark.parametrize("case", ["dry", "scarce"])
+def test_two_processes_give_the_result_of_one(tmp_path: Path, two: Path, case: str) -> None:
+    dropout, changes = CASES[case]
+    one = tiny_model(dropout)
+    tiny_run(tmp_path, one, changes=changes)
+    _assert_close(load_file(two / case / "final.safetensors"), weights_of(one))
+
+
+def test_two_processes_that_drop_give_the_result_of_one_that_cuts_steps_as_they_do(
+    tmp_path: Path, two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "Schedule", lambda *parts: Schedule(*parts[:2], processes=2))
+    one = tiny_model()
+    tiny_run(tmp_path, one)
+    _assert_close(load_file(two / "dropout" / "final.safetensors"), weights_of(one))
+
+
+def test_a_process_without_work_is_told(two: Path) -> None:
+    (warning,) = json.loads((two / "scarce" / "told.json").read_text())["warnings"]
+    assert warning == (
+        "there are more processes (2) than rows in a step (1): some have no work; "
+        "raise --set rows_per_step, or start fewer"
+    )
+    assert json.loads((two / "dry" / "told.json").read_text())["warnings"] == []
 
 
 def test_small_micro_batches_give_the_result_of_large_ones(tmp_path: Path) -> None:
@@ -201,6 +231,21 @@ def _final_weights(folder: Path, *, kills: int) -> dict[str, torch.Tensor]:
         assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     subprocess.run(command, cwd=REPOSITORY, check=True, timeout=120)
     return load_file(folder / "final.safetensors")
+
+
+def _started_in_two(folder: Path, *cases: str) -> subprocess.Popen[bytes]:
+    command = [
+        *[sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"],
+        *["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"],
+        *["-m", "tests.training", str(folder), *cases],
+    ]
+    return subprocess.Popen(command, cwd=REPOSITORY)
+
+
+def _assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-4, rtol=1e-4)
 
 
 def _newest_step(folder: Path) -> int:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
-Step = list[Indices]  # the micro-batches of one optimizer step
+# The micro-batches of one optimizer step: the i-th is of process i modulo their number, and empty
+# where a step has too few rows.
+Step = list[Indices]
 
 
 def batches_by_tokens(
@@ -51,6 +53,7 @@ def plan_epoch(
     max_batch_tokens: int,
     rng: np.random.Generator,
     length_pools: int = 0,
+    processes: int = 1,
 ) -> list[Step]:
     """Deal all rows once, at random, into optimizer steps and their micro-batches.
 
@@ -61,6 +64,7 @@ def plan_epoch(
         rng: decides the order; the same state gives the same plan.
         length_pools: sort by length inside pools of so many steps' rows, so that a step's texts
             are of like lengths; 0: steps are plain random samples.
+        processes: that share each step, balanced by tokens.
     """
     assert rows_per_step >= 1, "a step without a row: this is a bug"
     assert max_batch_tokens >= 1, "a budget without a token: this is a bug"
@@ -73,7 +77,7 @@ def plan_epoch(
     if length_pools:
         full = sizes.size // rows_per_step
         steps = [steps[index] for index in rng.permutation(full)] + steps[full:]
-    return [_micro_batches(rows, sizes, max_batch_tokens) for rows in steps]
+    return [_micro_batches(rows, sizes, max_batch_tokens, processes) for rows in steps]
 
 
 class StepsByTokens(Sequence[Step]):
@@ -83,10 +87,15 @@ class StepsByTokens(Sequence[Step]):
     """
 
     def __init__(
-        self, lengths: NDArray[np.int64], order: Indices, ends: Indices, max_batch_tokens: int
+        self,
+        lengths: NDArray[np.int64],
+        order: Indices,
+        ends: Indices,
+        max_batch_tokens: int,
+        processes: int,
     ) -> None:
         self.lengths, self.order, self.ends = lengths, order, ends
-        self.max_batch_tokens = max_batch_tokens
+        self.max_batch_tokens, self.processes = max_batch_tokens, processes
 
     def __len__(self) -> int:
         """Return the number of steps."""
@@ -102,7 +111,7 @@ class StepsByTokens(Sequence[Step]):
             return [self[each] for each in range(*step.indices(len(self)))]
         start = self.ends[step - 1] if step else 0
         rows = self.order[start : self.ends[step]]
-        return _micro_batches(rows, self.lengths, self.max_batch_tokens)
+        return _micro_batches(rows, self.lengths, self.max_batch_tokens, self.processes)
 
 
 def plan_epoch_by_tokens(
@@ -111,6 +120,7 @@ def plan_epoch_by_tokens(
     step_tokens: int,
     max_batch_tokens: int,
     rng: np.random.Generator,
+    processes: int = 1,
 ) -> StepsByTokens:
     """Deal all rows once, at random, into steps of about `step_tokens` real tokens.
 
@@ -122,6 +132,7 @@ def plan_epoch_by_tokens(
         step_tokens: real tokens of a step.
         max_batch_tokens: real tokens of a micro-batch; a longer text goes alone.
         rng: decides the order; the same state gives the same plan.
+        processes: that share each step, balanced by tokens.
     """
     assert step_tokens >= 1, "a step without a token: this is a bug"
     assert int(max(lengths, default=0)) <= step_tokens, "a row longer than a step: this is a bug"
@@ -130,7 +141,7 @@ def plan_epoch_by_tokens(
     sums = np.cumsum(sizes[order])
     count = -(-int(sizes.sum()) // step_tokens)
     ends = np.searchsorted(sums, step_tokens * np.arange(1, count + 1), side="right")
-    return StepsByTokens(sizes, order, ends, max_batch_tokens)
+    return StepsByTokens(sizes, order, ends, max_batch_tokens, processes)
 
 
 def cut_by_sum(lengths: NDArray[np.integer], budget: int) -> list[int]:
@@ -158,22 +169,43 @@ def _slices(rows: Indices, size: int) -> list[Indices]:
     return [rows[start : start + size] for start in range(0, rows.size, size)]
 
 
-def _micro_batches(rows: Indices, lengths: NDArray[np.int64], max_tokens: int) -> Step:
-    """Cut a step's rows, the longest first, into as few and as equal parts as there can be."""
-    ordered = rows[np.argsort(-lengths[rows], kind="stable")]
-    ends = _even_cuts(lengths[ordered], max_tokens)
-    return np.split(ordered, ends[:-1])
+def _micro_batches(
+    rows: Indices, lengths: NDArray[np.int64], max_tokens: int, processes: int
+) -> Step:
+    """Cut each process's rows, the longest first, into as few and as equal parts as there can be.
+
+    All processes have as many parts, so that whose part it is follows from its number.
+    """
+    shares = _dealt(rows[np.argsort(-lengths[rows], kind="stable")], processes)
+    parts = max(len(cut_by_sum(lengths[share], max_tokens)) for share in shares)
+    cut = [_cut_evenly(share, lengths, max_tokens, parts) for share in shares]
+    return [own[part] for part in range(parts) for own in cut]
 
 
-def _even_cuts(lengths: NDArray[np.int64], budget: int) -> list[int]:
-    """Find, by halving, the smallest budget that needs no more parts than `budget` does."""
-    fewest = cut_by_sum(lengths, budget)
+def _dealt(rows: Indices, processes: int) -> list[Indices]:
+    """Deal sorted rows there and back: two processes differ by the longest at most."""
+    turns, places = np.divmod(np.arange(rows.size), processes)
+    owners = np.where(turns % 2, processes - 1 - places, places)
+    return [rows[owners == process] for process in range(processes)]
+
+
+def _cut_evenly(
+    rows: Indices, lengths: NDArray[np.int64], max_tokens: int, parts: int
+) -> list[Indices]:
+    """Cut sorted rows into `parts`; those that few long rows leave over are empty."""
+    ends = _even_cuts(lengths[rows], max_tokens, parts)
+    return np.split(rows, ends[:-1]) + [rows[:0]] * (parts - max(len(ends), 1))
+
+
+def _even_cuts(lengths: NDArray[np.int64], budget: int, parts: int) -> list[int]:
+    """Find, by halving, the smallest budget that needs no more than `parts`, as `budget` does."""
+    found = cut_by_sum(lengths, budget)
     low, high = 0, budget  # `low` needs more parts, `high` does not
     while high - low > 1:
         middle = (low + high) // 2
         cuts = cut_by_sum(lengths, middle)
-        if len(cuts) > len(fewest):
+        if len(cuts) > parts:
             low = middle
         else:
-            high, fewest = middle, cuts
-    return fewest
+            high, found = middle, cuts
+    return found

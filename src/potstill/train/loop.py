@@ -117,12 +117,12 @@ class Run:
         self.world = world
         self.device = next(model.parameters()).device
         self.precision = resolve_precision(recipe.precision, self.device, training=True)
-        self.schedule = Schedule(recipe, np.asarray(objective.lengths))
+        self.schedule = Schedule(recipe, np.asarray(objective.lengths), world.size)
         if not len(self.schedule.lengths):
             raise RecipeError("there is no training row")
         self.optimizer = build_optimizer(model, recipe)
         self.state = RunState(**asdict(identity), step=0, processes=world.size)
-        self.warnings: list[str] = []
+        self.warnings = _of_idle_processes(self.schedule)
         self.resumed_from = self._resume(identity)
         self.has_checkpoint = self.resumed_from is not None
         self.world.share_tensors(parameter.detach() for parameter in model.parameters())
@@ -166,7 +166,7 @@ class Run:
     def _padding_share(self) -> float:
         """Return the share of the step that was just done."""
         batches = self.schedule.micro_batches(self.state.step - 1)
-        lengths = [self.schedule.lengths[rows] for rows in batches]
+        lengths = [self.schedule.lengths[rows] for rows in batches if rows.size]
         shares = [
             padding_share(each, self.device, is_cast=self.precision != "fp32") for each in lengths
         ]
@@ -202,6 +202,7 @@ class Run:
                 micro_batches[index], np.random.default_rng([self.recipe.seed, step, index])
             )
             for index in own
+            if micro_batches[index].size
         }
 
     def _totals(self, batches: Mapping[int, Any]) -> dict[str, float]:
@@ -218,7 +219,7 @@ class Run:
         self, step: int, index: int, batch: Any, totals: Mapping[str, float]
     ) -> dict[str, Tensor]:
         """Add one micro-batch's share of the gradient; return the sum of each term."""
-        # Seeded by place, so neither resuming nor the number of processes changes what is dropped.
+        # Seeded by place, so resuming does not change what is dropped.
         noise = Noise(self.recipe.seed, step, index, device=self.device)
         factors = {
             name: weight / max(totals[name], 1.0) for name, weight in self.objective.weights.items()
@@ -362,3 +363,14 @@ class Run:
             resumed_from=self.resumed_from,
             warnings=self.warnings,
         )
+
+
+def _of_idle_processes(schedule: Schedule) -> list[str]:
+    rows = len(schedule.lengths) / schedule.steps_per_epoch
+    if rows >= schedule.processes:
+        return []
+    setting = "step_tokens" if schedule.recipe.step_tokens else "rows_per_step"
+    return [
+        f"there are more processes ({schedule.processes}) than rows in a step ({rows:.2g}): some "
+        f"have no work; raise --set {setting}, or start fewer"
+    ]

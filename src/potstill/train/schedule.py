@@ -19,6 +19,7 @@ class Schedule:
 
     recipe: TrainingRecipe
     lengths: NDArray[np.integer]
+    processes: int = 1  # that share each step
     _epoch: int = field(default=-1, init=False)
     _steps: Sequence[Step] = field(default_factory=list, init=False)
 
@@ -54,7 +55,7 @@ class Schedule:
         return whole * len(marks) + begun + (rest not in {0, *marks})
 
     def micro_batches(self, step: int) -> Step:
-        """Return the row indices of each micro-batch of a step (counted from 0)."""
+        """Return the row indices of each micro-batch of a step (counted from 0), see `Step`."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._steps = self._plan(np.random.default_rng([self.recipe.seed, epoch]))
@@ -68,6 +69,7 @@ class Schedule:
                 step_tokens=self.recipe.step_tokens,
                 max_batch_tokens=self.recipe.batch_tokens,
                 rng=rng,
+                processes=self.processes,
             )
         return plan_epoch(
             self.lengths,
@@ -75,6 +77,7 @@ class Schedule:
             max_batch_tokens=self.recipe.batch_tokens,
             length_pools=self.recipe.length_pools,
             rng=rng,
+            processes=self.processes,
         )
 
     def learning_rate(self, step: int) -> float:

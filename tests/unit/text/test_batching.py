@@ -172,3 +172,58 @@ def test_steps_by_tokens_hold_every_row_once_and_miss_their_budget_by_less_than_
     for batch in itertools.chain.from_iterable(plan):
         assert len(batch) == 1 or lengths[batch].sum() <= max_tokens
     assert len(plan[1:]) == max(len(plan) - 1, 0)
+
+
+@given(
+    lengths_of_texts,
+    st.integers(60, 300),
+    budgets,
+    st.integers(2, 9),
+    st.integers(1, 9),
+    st.integers(0, 9),
+)
+def test_processes_share_the_steps_of_one_and_differ_by_a_row_at_most(
+    lengths, step_tokens, max_tokens, processes, rows, seed
+):
+    def plans(count):
+        rngs = (np.random.default_rng(seed) for _ in range(2))
+        common = {"max_batch_tokens": max_tokens, "processes": count}
+        return [
+            *plan_epoch(lengths, rows_per_step=rows, rng=next(rngs), **common),
+            *plan_epoch_by_tokens(lengths, step_tokens=step_tokens, rng=next(rngs), **common),
+        ]
+
+    for alone, shared in zip(plans(1), plans(processes), strict=True):
+        assert all(batch.size for batch in alone)
+        assert sorted(flat([shared])) == sorted(flat([alone]))
+        assert len(shared) % processes == 0
+        loads = [tokens_of(lengths, shared[each::processes]) for each in range(processes)]
+        assert max(loads) - min(loads) <= lengths[flat([shared])].max()
+        for batch in shared:
+            assert batch.dtype == np.int64
+            assert len(batch) <= 1 or lengths[batch].sum() <= max_tokens
+            assert (np.diff(lengths[batch]) <= 0).all()
+
+
+@pytest.mark.parametrize("processes", [2, 4, 8])
+@pytest.mark.parametrize(
+    ("step_tokens", "batch_tokens"),
+    [(8_192, 4_096), (8_192, 8_192), (65_536, 4_096), (131_072, 65_536), (262_144, 16_384)],
+)
+def test_no_process_waits_long_for_the_heaviest(step_tokens, batch_tokens, processes):
+    rng = np.random.default_rng(0)
+    lengths = np.concatenate([np.full(6_000, 128), rng.integers(14, 128, 4_000)])
+    steps = plan_epoch_by_tokens(
+        lengths,
+        step_tokens=step_tokens,
+        max_batch_tokens=batch_tokens,
+        rng=rng,
+        processes=processes,
+    )
+    for step in steps[:-1]:  # the last one has the rest
+        loads = [tokens_of(lengths, step[each::processes]) for each in range(processes)]
+        assert np.mean(loads) / max(loads) > 0.9
+
+
+def tokens_of(lengths, step) -> int:
+    return int(lengths[flat([step])].sum())
