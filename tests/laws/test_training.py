@@ -1,4 +1,4 @@
-"""Resumed = uninterrupted bit for bit; two processes = one; micro-batches = one batch.
+"""Resumed = uninterrupted bit for bit, in one process and in two; two = one; small batches = large.
 
 Two processes and one that drop nothing differ by rounding alone. What is dropped and hidden is
 drawn for each micro-batch, and two processes cut a step into others than one does: so with dropout
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,33 @@ def test_a_process_without_work_is_told(two: Path) -> None:
         "raise --set rows_per_step, or start fewer"
     )
     assert json.loads((two / "dry" / "told.json").read_text())["warnings"] == []
+
+
+def test_one_of_two_processes_killed_and_both_resumed_they_end_with_the_same_bits(
+    tmp_path: Path, two: Path
+) -> None:
+    folder = tmp_path / "killed"
+    run = _started_in_two(folder)
+    while _newest_step(folder) < 5 and run.poll() is None:
+        time.sleep(0.002)
+    os.kill(int((folder / "process-1").read_text()), signal.SIGKILL)
+    assert run.wait(timeout=60) != 0
+    assert not (folder / "final.safetensors").exists(), "it ended before it could be killed"
+    reached = _newest_step(folder)
+    shutil.copytree(folder, tmp_path / "alone")
+
+    assert _started_in_two(folder).wait(timeout=120) == 0
+    assert json.loads((folder / "told.json").read_text()) == {
+        "resumed_from": reached,
+        "warnings": [],
+    }
+    killed, whole = (load_file(each / "final.safetensors") for each in (folder, two / "dropout"))
+    assert _same_bits(killed, whole)
+
+    alone = tiny_run(tmp_path / "alone")
+    assert alone.resumed_from == reached
+    (warning,) = alone.warnings
+    assert warning.startswith("resumed with processes 1, begun with 2: the result will not be equ")
 
 
 def test_small_micro_batches_give_the_result_of_large_ones(tmp_path: Path) -> None:
