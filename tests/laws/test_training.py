@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import load_file
 
 from potstill.errors import Diverged, RecipeError, Stopped
+from potstill.models import precision
 from potstill.train import loop
 from potstill.train.label_objective import LabelObjective
 from potstill.train.progress import Meter, Progress
@@ -235,6 +236,24 @@ def test_another_recipe_does_not_resume_a_run(tmp_path: Path) -> None:
         tiny_run(tmp_path, listeners=(_terminate_after(3),))
     with pytest.raises(RecipeError, match="other settings"):
         tiny_run(tmp_path, changes={"learning_rate": 2e-3})
+
+
+def test_going_on_in_another_precision_or_on_another_device_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"precision": "auto", "epochs": 1.0}
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    with pytest.raises(Stopped):
+        tiny_run(tmp_path, changes=changes, listeners=(_terminate_after(3),))
+    state = json.loads((tmp_path / "step-000000003.json").read_text())
+    assert (state["precision"], state["device"]) == ("bf16", "cpu")
+    (tmp_path / "step-000000003.json").write_text(json.dumps(state | {"device": "cuda"}))
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
+    assert tiny_run(tmp_path, changes=changes).warnings == [
+        f"resumed with {now}, begun with {before}: the result will not be equal bit for bit to an "
+        "uninterrupted run's"
+        for now, before in (("precision fp32", "bf16"), ("device cpu", "cuda"))
+    ]
 
 
 def _terminate_after(step: int):

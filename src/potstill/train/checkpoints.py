@@ -51,6 +51,8 @@ class RunState:
     torch_version: str = torch.__version__
     threads: int = field(default_factory=torch.get_num_threads)
     processes: int = 1
+    precision: str = "fp32"
+    device: str = "cpu"  # its kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ class Run:
         if not len(self.schedule.lengths):
             raise RecipeError("there is no training row")
         self.optimizer = build_optimizer(model, recipe)
-        self.state = RunState(**asdict(identity), step=0, processes=world.size)
+        self.state = RunState(**asdict(identity), step=0, **self._ground())
         self.warnings = _of_idle_processes(self.schedule)
         self.resumed_from = self._resume(identity)
         self.has_checkpoint = self.resumed_from is not None
@@ -330,22 +330,26 @@ class Run:
         self._note_changed_ground()
         return self.state.step
 
+    def _ground(self) -> dict[str, Any]:
+        """Return what decides the last bits of a result beside settings and data."""
+        return {
+            "torch_version": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "processes": self.world.size,
+            "precision": self.precision,
+            "device": self.device.type,
+        }
+
     def _note_changed_ground(self) -> None:
         """Warn where the machine's ground differs from the one that wrote the checkpoint."""
-        here = RunState(recipe_hash="", step=0, processes=self.world.size)
-        for name in ("torch_version", "threads", "processes"):
-            before, now = getattr(self.state, name), getattr(here, name)
+        for name, now in self._ground().items():
+            before = getattr(self.state, name)
             if before != now:
                 self.warnings.append(
                     f"resumed with {name} {now}, begun with {before}: the result will not be "
                     "equal bit for bit to an uninterrupted run's"
                 )
-        self.state = replace(
-            self.state,
-            torch_version=here.torch_version,
-            threads=here.threads,
-            processes=here.processes,
-        )
+        self.state = replace(self.state, **self._ground())
 
     def _finish(self) -> TrainingResult:
         if self.state.best_step is not None and self.state.best_step != self.state.step:
