@@ -18,6 +18,7 @@ from potstill.errors import RecipeError, RunError
 
 # The others wait while the main process builds a corpus; torchrun itself ends them if one dies.
 _PATIENCE = timedelta(days=2)
+_PLACE = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what torch itself needs beside WORLD_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,31 +98,69 @@ def join_world(device: str = "auto") -> World:
     """Return this process's place, joining the group if torchrun started it.
 
     Raises:
-        RecipeError: torchrun's variables do not fit together.
+        RecipeError: torchrun's variables do not fit together, or there are fewer cards than
+            processes.
         RunError: another process ended before all had joined.
     """
-    try:
-        size = int(os.environ.get("WORLD_SIZE", "1"))
-        rank = int(os.environ.get("RANK", "0"))
-        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    except ValueError as error:
-        raise RecipeError("torchrun's RANK, WORLD_SIZE and LOCAL_… must be numbers") from error
-    if size <= 1:
+    world = World(
+        rank=_told("RANK", 0),
+        size=_told("WORLD_SIZE", 1),
+        local_rank=_told("LOCAL_RANK", 0),
+        local_size=_told("LOCAL_WORLD_SIZE", 1),
+    )
+    if world.size <= 1:
         return World()
+    _require_place(world)
     uses_cuda = device in {"auto", "cuda"} and torch.cuda.is_available()
     if uses_cuda:
-        torch.cuda.set_device(local_rank)
+        _require_card(world)
+        torch.cuda.set_device(world.local_rank)
     if not dist.is_initialized():
         with _all_alive():
             dist.init_process_group("nccl" if uses_cuda else "gloo", timeout=_PATIENCE)
-    return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
+    return world
 
 
 def leave_world() -> None:
     """Leave the group, if one was joined."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _told(name: str, default: int) -> int:
+    """Return one of the numbers by which torchrun tells a process its place."""
+    told = os.environ.get(name)
+    try:
+        return default if told is None else int(told)
+    except ValueError as error:
+        raise RecipeError(f"the environment's {name} is {told!r}", allowed="a number") from error
+
+
+def _require_place(world: World) -> None:
+    """Check that the environment tells the place of one among several processes."""
+    missing = [name for name in _PLACE if name not in os.environ]
+    if missing:
+        raise RecipeError(
+            f"the environment's WORLD_SIZE is {world.size}, and {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing",
+            cure="start with torchrun, which sets all of them, or unset WORLD_SIZE for one process",
+        )
+    if not 0 <= world.rank < world.size:
+        raise RecipeError(
+            f"the environment's RANK is {world.rank}, and its WORLD_SIZE {world.size}",
+            allowed=f"ranks from 0 to {world.size - 1}",
+        )
+    _told("MASTER_PORT", 0)
+
+
+def _require_card(world: World) -> None:
+    cards = torch.cuda.device_count()
+    if not 0 <= world.local_rank < cards:
+        raise RecipeError(
+            f"process {world.local_rank} of this machine, counted from 0, has no card: there are "
+            f"{cards}",
+            cure=f"torchrun --nproc-per-node {cards}, or --device cpu",
+        )
 
 
 @contextlib.contextmanager

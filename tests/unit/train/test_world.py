@@ -1,4 +1,4 @@
-"""Processes of one run: what one is told when another is gone."""
+"""Processes of one run: what one is told when another is gone, or its own place makes no sense."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import socket
 import subprocess
 import sys
 
+import pytest
+import torch
+import torch.distributed as dist
+
+from potstill.errors import RecipeError
+from potstill.train.world import World, join_world
 from tests.conftest import REPOSITORY
 
 MAIN_LEAVES = """
@@ -56,3 +62,71 @@ def test_a_process_whose_peer_is_gone_says_so_in_one_line() -> None:
     main.communicate(timeout=60)
     line = "another process of this run has ended or cannot be reached"
     assert told.splitlines() == [f"{line}; to mend it: do what its own message says"] * 4, complaint
+
+
+ALL = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+PLACES = {
+    "alone": (
+        {"WORLD_SIZE": "2"},
+        "the environment's WORLD_SIZE is 2, and RANK, MASTER_ADDR, MASTER_PORT are missing; to "
+        "mend it: start with torchrun, which sets all of them, or unset WORLD_SIZE for one process",
+    ),
+    "no port": (
+        {name: told for name, told in ALL.items() if name != "MASTER_PORT"},
+        "WORLD_SIZE is 2, and MASTER_PORT is missing; to mend it: start with torchrun",
+    ),
+    "port": (ALL | {"MASTER_PORT": "web"}, "the environment's MASTER_PORT is 'web'; allowed: a n"),
+    "size": (ALL | {"WORLD_SIZE": "two"}, "the environment's WORLD_SIZE is 'two'; allowed: a num"),
+    "rank": (
+        ALL | {"RANK": "2"},
+        "the environment's RANK is 2, and its WORLD_SIZE 2; allowed: ranks from 0 to 1",
+    ),
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in (*ALL, "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_a_place_that_makes_no_sense_is_told_in_one_line(
+    environment: pytest.MonkeyPatch, case: str
+) -> None:
+    place, says = PLACES[case]
+    for name, told in place.items():
+        environment.setenv(name, told)
+    with pytest.raises(RecipeError) as caught:
+        join_world("cpu")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_process_needs_nothing_beside_its_number(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("WORLD_SIZE", "1")
+    assert join_world("cpu") == World()
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_more_processes_than_cards_are_told(environment: pytest.MonkeyPatch, device: str) -> None:
+    """Stand-ins tell of two cards, and take the first two processes."""
+    taken: list[int] = []
+    environment.setattr(torch.cuda, "is_available", lambda: True)
+    environment.setattr(torch.cuda, "device_count", lambda: 2)
+    environment.setattr(torch.cuda, "set_device", taken.append)
+    environment.setattr(dist, "init_process_group", lambda *_, **__: None)
+    for name, told in (ALL | {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}).items():
+        environment.setenv(name, told)
+    for rank in ("0", "1"):
+        environment.setenv("LOCAL_RANK", rank)
+        assert join_world(device).local_rank == int(rank)
+    environment.setenv("LOCAL_RANK", "2")
+    with pytest.raises(RecipeError) as caught:
+        join_world(device)
+    assert str(caught.value) == (
+        "process 2 of this machine, counted from 0, has no card: there are 2; to mend it: "
+        "torchrun --nproc-per-node 2, or --device cpu"
+    )
+    assert taken == [0, 1]
