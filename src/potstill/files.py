@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
+import secrets
 import shlex
 import shutil
 import tempfile
@@ -20,11 +22,13 @@ TEMPORARY_SUFFIX = ".potstill-part"
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to `path`; a kill at any moment leaves the old file or the new one.
 
+    Of several processes that write it at once each writes it whole; the last one's stays.
+
     Raises:
         OutputError: the folder cannot be written.
         StorageError: the disk is full.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     with told_in_one_line(path):
         try:
             with temporary.open("wb") as stream:
@@ -36,6 +40,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         flush_folder(path.parent)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return what killed writers of `path` have left beside it."""
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}.*{TEMPORARY_SUFFIX}"))
 
 
 @contextlib.contextmanager

@@ -96,10 +96,10 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
     halves = [
         "step-000000003.safetensors",  # killed before its JSON was written
         *(
-            f"{name}.potstill-part"
+            f"{name}.1a.potstill-part"
             for name in ("step-000000004.safetensors", "step-000000004.json")
         ),
-        "best-000000002.safetensors.potstill-part",
+        "best-000000002.safetensors.1a.potstill-part",
     ]
     for name in (*halves, "notes.potstill-part"):
         (tmp_path / name).write_bytes(b"half")

@@ -16,6 +16,7 @@ import pytest
 from potstill.errors import DataError, OutputError, PotstillError, StorageError
 from potstill.files import (
     folder_whole_or_absent,
+    leftovers,
     require_free,
     require_writable_file,
     sha256_of_file,
@@ -65,6 +66,32 @@ def test_what_was_written_is_there(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", b"first")
     write_atomically(tmp_path / "file", b"second")
     assert tree_of(tmp_path) == {"file": b"second"}
+
+
+def test_two_that_write_the_same_file_at_once_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = os.fsync
+
+    def meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", flush)
+        write_atomically(tmp_path / "file", b"the other's")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write_atomically(tmp_path / "file", b"own")
+    assert tree_of(tmp_path) == {"file": b"own"}
+
+
+def test_what_a_killed_writer_left_is_found_by_the_name_of_its_file(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", fails_with(errno.EIO))
+        patch.setattr(Path, "unlink", lambda path, **options: None)
+        with pytest.raises(StorageError):
+            write_atomically(tmp_path / "f[1]", b"half")
+    (tmp_path / "f1.0.potstill-part").write_bytes(b"another's")
+    (left,) = leftovers(tmp_path / "f[1]")
+    assert left.read_bytes() == b"half"
 
 
 @pytest.mark.parametrize("step", ["open", "write", "flush", "replace"])

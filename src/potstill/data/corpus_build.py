@@ -47,7 +47,7 @@ from potstill.data.corpus_shards import (
 from potstill.data.hub_stream import hub_revision
 from potstill.data.opening import opened
 from potstill.errors import DataError, RecipeError
-from potstill.files import TEMPORARY_SUFFIX, require_free, sha256_of_file, told_in_one_line
+from potstill.files import leftovers, require_free, sha256_of_file, told_in_one_line
 from potstill.locks import LOCK, locked
 from potstill.recipe import require_range
 from potstill.text.ragged import Int32
@@ -235,7 +235,7 @@ def _stored(folder: Path) -> CorpusManifest | None:
     """
     stored = read_manifest(folder)
     if stored is None:
-        require_free(folder, but=(LOCK, f"{FILE}{TEMPORARY_SUFFIX}"))
+        require_free(folder, but=(LOCK, *(path.name for path in leftovers(folder / FILE))))
     return stored
 
 
@@ -303,6 +303,8 @@ def _opens(folder: Path) -> bool:
 def _remove_others(folder: Path, *, kept_shards: int) -> None:
     """Remove what a killed call has left of shards that the manifest does not name."""
     with told_in_one_line(folder):
+        for path in leftovers(folder / FILE):
+            path.unlink()
         for path in folder.iterdir():
             found = FILE_NAME.fullmatch(path.name)
             if found and (found[2] or int(found[1]) >= kept_shards):

@@ -30,7 +30,7 @@ Keys = NDArray[np.uint64]
 
 # also what a kill has left half-written
 FILE_NAME = re.compile(
-    rf"(?:ids|ends|keys)-(\d{{5,}})\.(?:bin|npy)({re.escape(TEMPORARY_SUFFIX)})?"
+    rf"(?:ids|ends|keys)-(\d{{5,}})\.(?:bin|npy)(\.\w+{re.escape(TEMPORARY_SUFFIX)})?"
 )
 
 

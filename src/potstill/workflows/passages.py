@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from potstill.data.contamination import find_contamination
+from potstill.data.contamination import Contamination, find_contamination
 from potstill.data.corpus import Corpus, open_corpus
 from potstill.data.corpus_build import CorpusSettings, build_corpus
 from potstill.data.corpus_manifest import FILE as CORPUS_FILE
@@ -104,7 +104,7 @@ def read_passages(
         tokenizer: of the model that reads them.
         recipe: lengths, shares, seed.
         ground: the corpus is kept in `<out>.corpus` unless a folder is named, and used again by the
-            next call; the main process builds it, the others wait.
+            next call; the main process builds and searches it, the others wait.
 
     Raises:
         RecipeError: settings, or a corpus of other files stands in the folder.
@@ -122,12 +122,7 @@ def read_passages(
     contaminated = np.zeros(0, dtype=np.int64)
     warnings: list[str] = []
     if sources.evaluation:
-        found = find_contamination(
-            corpus,
-            sources.evaluation,
-            tokenizer,
-            tell=counting(ground.listeners, "tokens searched for evaluation texts"),
-        )
+        found = _contamination(corpus, sources, tokenizer, ground)
         contaminated = np.asarray(found.documents, dtype=np.int64)
         warnings.append(
             f"{len(found.documents):,} of {corpus.documents:,} documents hold evaluation texts: "
@@ -200,6 +195,19 @@ def _corpus(sources: CorpusSources, tokenizer: Tokenizer, ground: Ground) -> Cor
         build_corpus(sources.files, folder, tokenizer, settings, tell=tell)
     ground.world.from_main(True, ground.device)  # noqa: FBT003 - the others wait until all is written
     return open_corpus(folder)
+
+
+def _contamination(
+    corpus: Corpus, sources: CorpusSources, tokenizer: Tokenizer, ground: Ground
+) -> Contamination:
+    """Search in the main process; the others read what it has kept."""
+    if ground.world.is_main:
+        tell = counting(ground.listeners, "tokens searched for evaluation texts")
+        found = find_contamination(corpus, sources.evaluation, tokenizer, tell=tell)
+    ground.world.from_main(True, ground.device)  # noqa: FBT003 - the others wait until it is kept
+    if not ground.world.is_main:
+        found = find_contamination(corpus, sources.evaluation, tokenizer)
+    return found
 
 
 def corpus_folder(out: Path) -> Path:

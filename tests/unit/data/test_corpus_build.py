@@ -130,7 +130,7 @@ def break_at(patch: pytest.MonkeyPatch, step: int, *, half_written: bool) -> Non
         def acting(*args, **kwargs):
             if next(steps, None) is None:
                 if half_written and isinstance(args[0], Path):
-                    part = args[0].with_name(args[0].name + ".potstill-part")
+                    part = args[0].with_name(args[0].name + ".1a.potstill-part")
                     part.write_bytes(b"torn")
                 raise KeyboardInterrupt
             return act(*args, **kwargs)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
+from potstill.data import contamination
 from potstill.train.world import World
 from potstill.workflows.masked_lm import MaskedLMRecipe
 from potstill.workflows.passages import CorpusSources, Ground, PassageSet, read_passages
@@ -14,12 +17,12 @@ from tests.corpora import sentences, tiny_tokenizer, write_text
 TEXTS = sentences(40)
 
 
-def read(folder: Path, *evaluation: str) -> PassageSet:
+def read(folder: Path, *evaluation: str, world: World | None = None) -> PassageSet:
     sources = CorpusSources(
         files=[write_text(folder / "texts.txt", TEXTS)],
         evaluation=[[{"text": text} for text in evaluation]] if evaluation else (),
     )
-    ground = Ground(out=folder / "out", world=World(), device=torch.device("cpu"))
+    ground = Ground(out=folder / "out", world=world or World(), device=torch.device("cpu"))
     recipe = MaskedLMRecipe(max_length=32, held_out_documents=5)
     return read_passages(sources, tiny_tokenizer(), recipe, ground)
 
@@ -34,3 +37,32 @@ def test_passages_are_known_by_the_documents_left_out_not_by_their_number(tmp_pa
 def test_where_nothing_is_left_out_passages_are_known_by_their_corpus(tmp_path: Path) -> None:
     passages = read(tmp_path)
     assert passages.identity == f"{passages.corpus.identity} without 0"
+
+
+class SecondOfTwo(World):
+    """A stand-in for the second process: while it waits, the first one does its work."""
+
+    def from_main(self, value: Any, device: torch.device) -> Any:
+        del device
+        main_work.pop(0)()
+        return value
+
+
+main_work: list[Any] = []
+
+
+def test_one_process_searches_for_evaluation_texts_and_the_others_read_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, searches = contamination._found, []
+
+    def counted(*parts: Any) -> contamination.Contamination:
+        searches.append(parts)
+        return search(*parts)
+
+    monkeypatch.setattr(contamination, "_found", counted)
+    main_work[:] = [lambda: read(tmp_path), lambda: read(tmp_path, TEXTS[3])]  # builds, searches
+    second = read(tmp_path, TEXTS[3], world=SecondOfTwo(rank=1, size=2))
+    assert second.told["contaminated_documents"] == 1
+    assert second.identity == read(tmp_path, TEXTS[3]).identity
+    assert (len(searches), main_work) == (1, [])
