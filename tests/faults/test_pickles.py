@@ -6,15 +6,19 @@ import collections
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from potstill.bundle import pickle_child, pickles
+from potstill.bundle import opening, pickle_child, pickles
+from potstill.bundle.opening import open_model
 from potstill.bundle.pickles import convert_pickles
 from potstill.bundle.weights import WEIGHTS_FILE, find_weights, read_tensors
 from potstill.errors import (
@@ -25,8 +29,11 @@ from potstill.errors import (
     RunError,
     StorageError,
 )
+from potstill.files import folder_whole_or_absent
 
 torch = pytest.importorskip("torch")
+
+from tests.folders import write_tiny_model  # noqa: E402 - it needs torch
 
 PICKLE = "pytorch_model.bin"
 
@@ -216,6 +223,61 @@ def refused_by_child(folder, kind):
         pickle_child.convert([folder / PICKLE], into, most_bytes=2**20)
     assert not into.exists()
     return one_line(caught.value)
+
+
+@pytest.fixture
+def pickled(tmp_path, monkeypatch):
+    """Return a model that has a pickle for its weights; a stand-in converts it at once."""
+    whole = write_tiny_model(tmp_path / "elsewhere" / "model")
+    model = shutil.copytree(whole, tmp_path / "model")
+    (model / WEIGHTS_FILE).rename(model / PICKLE)
+
+    def convert(folder, *, into):
+        with folder_whole_or_absent(into) as staging:
+            shutil.copytree(whole, staging, dirs_exist_ok=True)
+        return into
+
+    monkeypatch.setattr(opening, "convert_pickles", convert)
+    return model
+
+
+def test_of_several_that_open_a_model_of_pickles_at_once_one_converts_it(pickled, monkeypatch):
+    convert, calls = opening.convert_pickles, []
+
+    def convert_slowly(folder, *, into):
+        calls.append(into)
+        time.sleep(0.5)  # the other one comes meanwhile
+        return convert(folder, into=into)
+
+    monkeypatch.setattr(opening, "convert_pickles", convert_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        opened = list(pool.map(lambda _: open_model(pickled, allow_pickle=True), range(2)))
+    copy = pickled.with_name("model-safetensors")
+    assert [found.path for found in opened] == [copy, copy]
+    assert open_model(pickled, allow_pickle=True).path == copy
+    assert len(calls) == 1
+    assert {path.name for path in copy.parent.iterdir()} == {"elsewhere", "model", copy.name}
+
+
+def test_where_no_disk_knows_locks_the_copy_of_the_quicker_one_is_used(pickled, monkeypatch):
+    convert = opening.convert_pickles
+
+    def convert_second(folder, *, into):
+        convert(folder, into=into)  # by another process
+        return convert(folder, into=into)
+
+    monkeypatch.setattr(opening, "convert_pickles", convert_second)
+    assert open_model(pickled, allow_pickle=True).path == pickled.with_name("model-safetensors")
+
+
+def test_a_copy_that_cannot_be_written_is_told_with_its_place(pickled, monkeypatch):
+    monkeypatch.setattr(opening, "convert_pickles", cannot_write)
+    with pytest.raises(OutputError, match="no permission"):
+        open_model(pickled, allow_pickle=True)
+
+
+def cannot_write(folder, *, into):
+    raise OutputError("no permission to write", where=str(into))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from pathlib import Path
 from potstill.bundle.folder import ModelFolder, open_folder
 from potstill.bundle.hub import resolve
 from potstill.bundle.pickles import convert_pickles
+from potstill.errors import OutputError
+from potstill.locks import locked
 
 CONVERTED_SUFFIX = "-safetensors"
 
@@ -21,9 +23,29 @@ def open_model(name_or_path: str | Path, *, allow_pickle: bool = False) -> Model
 
     Raises:
         ModelError: the folder cannot be used.
+        OutputError: the copy cannot be written.
     """
     path = resolve(name_or_path)
     if allow_pickle and path.is_dir() and not any(path.glob("*.safetensors")):
-        converted = path.absolute().with_name(path.absolute().name + CONVERTED_SUFFIX)
-        path = converted if converted.is_dir() else convert_pickles(path, into=converted)
+        path = _converted(path)
     return open_folder(path)
+
+
+def _converted(path: Path) -> Path:
+    """Return the copy beside a folder, made by whoever comes first; under torchrun all come."""
+    copy = path.absolute().with_name(path.absolute().name + CONVERTED_SUFFIX)
+    if copy.is_dir():
+        return copy
+    with locked(copy.with_name(f".{copy.name}.making"), waiting=_wait_silently):
+        if copy.is_dir():
+            return copy
+        try:
+            return convert_pickles(path, into=copy)
+        except OutputError:
+            if copy.is_dir():  # on a disk that knows no locks another was quicker
+                return copy
+            raise
+
+
+def _wait_silently(holder: str) -> None:
+    del holder
