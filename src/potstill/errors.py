@@ -10,7 +10,7 @@
     │   └── MissingExtraError       2    501   an optional dependency is not installed
     ├── RunError                    1    500   the work itself failed while running
     │   ├── OutOfMemory             1    503
-    │   ├── Diverged                1    500   a loss that is not finite
+    │   ├── Diverged                1    500   a loss that is not finite, or rises and stays up
     │   ├── Collapsed               1    500   a student that gives all texts one vector
     │   └── StorageError            1    507   the disk is full or went away
     ├── GateNotMet                  3    412   a gate or floor was not met
@@ -121,7 +121,7 @@ class OutOfMemory(RunError):
 
 
 class Diverged(RunError):
-    """A loss or gradient is no longer finite."""
+    """A loss or gradient is no longer finite, or the loss stays far above the start's."""
 
 
 class Collapsed(RunError):

@@ -138,6 +138,36 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(
     assert resumed.fingerprint == whole.fingerprint
 
 
+def test_a_model_that_training_made_worse_is_not_delivered(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out", "--epochs", "1", "--learning-rate", "1")
+    told = said(capsys, *words)
+    assert told.status == 1
+    assert "the model is worse than the one it began from" in told.err
+    assert f"remove {tmp_path / 'out.run'}, or name another --out, and lower" in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_no_better_by_chance_is_delivered_with_a_warning(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out", "--epochs", "1", "--learning-rate", "1e-12")
+    answer = said(capsys, *words, "--json").answer
+    assert any("no better than the one it began from" in each for each in answer["warnings"])
+
+
+def test_a_run_that_diverges_with_finite_losses_is_stopped_at_a_step(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    words = words_of(ground, tmp_path / "out", "--epochs", "4", "--learning-rate", "3")
+    told = said(capsys, *words)
+    assert told.status == 1
+    assert "the run has diverged: from step" in told.err
+    assert "lower --learning-rate" in told.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [

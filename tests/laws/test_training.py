@@ -231,6 +231,45 @@ def test_before_the_first_checkpoint_nothing_need_be_removed(tmp_path: Path) -> 
     assert told.value.cure == "lower --learning-rate, or use --set precision=fp32"
 
 
+def test_losses_that_stay_far_above_the_first_end_the_run_and_a_resumed_one_at_the_same_step(
+    tmp_path: Path,
+) -> None:
+    objective = PoisonedObjective(tiny_objective().rows)
+    long = {"epochs": 6.0}
+
+    def poison(progress: Progress) -> None:
+        if progress.step == 12:
+            objective.poison.append(50.0)
+        if progress.step == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        tiny_run(tmp_path, objective=objective, listeners=(poison,), changes=long)
+    with pytest.raises(Diverged, match="diverged: from step 13 to 32 the loss was above") as told:
+        tiny_run(tmp_path, objective=objective, changes=long)
+    assert told.value.cure is not None
+    assert told.value.cure.startswith(f"remove {tmp_path}, or name another --out, and lower --l")
+
+
+def test_losses_that_fall_again_end_no_run(tmp_path: Path) -> None:
+    objective = PoisonedObjective(tiny_objective().rows)
+
+    def poison(progress: Progress) -> None:
+        if progress.step in {12, 33}:  # 19 steps from each on
+            objective.poison.append(50.0)
+        if progress.step in {31, 52}:
+            objective.poison.clear()
+
+    result = tiny_run(tmp_path, objective=objective, listeners=(poison,), changes={"epochs": 7.0})
+    assert result.steps == 56
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_score_that_is_no_number_ends_the_run(tmp_path: Path, value: float) -> None:
+    with pytest.raises(Diverged, match="the score is not finite at step 4"):
+        tiny_run(tmp_path, score=lambda: value)
+
+
 def test_another_recipe_does_not_resume_a_run(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         tiny_run(tmp_path, listeners=(_terminate_after(3),))

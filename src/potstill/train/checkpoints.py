@@ -46,6 +46,7 @@ class RunState:
     best_score: float | None = None
     best_step: int | None = None
     scores: list[list[float]] = field(default_factory=list)  # [step, dev score]
+    losses: Mapping[str, Any] = field(default_factory=dict)  # a LossWatch
     seconds: float = 0.0  # of work so far
     train_tokens: int = 0  # real tokens seen so far
     torch_version: str = torch.__version__

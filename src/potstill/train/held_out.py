@@ -42,10 +42,7 @@ class HeldOutLoss:
 
     def measured(self, model: TaskModel) -> Measured:
         """Return the loss with its interval over passages."""
-        found = interval(MeanLoss(), self.statistics(model))
-        return Measured(
-            value=found.value, low=found.low, high=found.high, unit="nats", greater_is_better=False
-        )
+        return measured_loss(self.statistics(model))
 
     @torch.inference_mode()
     def statistics(self, model: TaskModel) -> Floats:
@@ -68,3 +65,11 @@ class HeldOutLoss:
             for weights_P in (losses_P.cpu().numpy(), None)
         )
         return MeanLoss().statistics(sums_B, counts_B)
+
+
+def measured_loss(statistics_R2: Floats) -> Measured:
+    """Return the loss of passages with its interval, from their statistics."""
+    found = interval(MeanLoss(), statistics_R2)
+    return Measured(
+        value=found.value, low=found.low, high=found.high, unit="nats", greater_is_better=False
+    )

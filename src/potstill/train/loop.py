@@ -33,6 +33,7 @@ from potstill.train.checkpoints import (
     pause_between,
     set_steps,
 )
+from potstill.train.divergence import PATIENCE, LossWatch, weighted
 from potstill.train.objective import Objective
 from potstill.train.optimizer import build_optimizer
 from potstill.train.progress import Listener, Meter, Scored, StepFacts
@@ -84,7 +85,8 @@ def train(  # noqa: PLR0913 - the parts of a run, each of its own kind
         world: the processes; None: this one alone.
 
     Raises:
-        Diverged: loss or gradient is not finite; the last checkpoint is from before.
+        Diverged: loss, gradient or score is not finite, and the last checkpoint is from before; or
+            the loss stays far above the first step's, see `train.divergence`.
         OutOfMemory: a micro-batch does not fit.
         StorageError: the disk is full; the last checkpoint is whole.
         Stopped: SIGTERM or Ctrl-C; a checkpoint was written.
@@ -154,6 +156,7 @@ class Run:
     def step(self, learning_rate: float) -> tuple[Mapping[str, float], float, int]:
         """Do one optimizer step; return the mean of each loss term, the norm, the real tokens."""
         losses, norm, tokens = self._computed(learning_rate)
+        self._watch(losses)
         self._advance(tokens)
         return losses, norm, tokens
 
@@ -252,6 +255,20 @@ class Run:
                 cure=self._anew("lower --learning-rate, or use --set precision=fp32"),
             )
 
+    def _watch(self, means: Mapping[str, float]) -> None:
+        """Stop a run whose losses are finite and yet say that it leads nowhere."""
+        weights, loss = self.objective.weights, weighted(means, self.objective.weights)
+        watch = LossWatch(**self.state.losses).after(loss, weights)
+        if watch.has_diverged:
+            step = self.state.step + 1
+            raise Diverged(
+                f"the run has diverged: from step {step - PATIENCE + 1} to {step} the loss was "
+                f"above {watch.bound(weights):.4g}, and is {loss:.4g}; at step 1 it was "
+                f"{watch.first:.4g}",
+                cure=self._anew("lower --learning-rate"),
+            )
+        self.state = replace(self.state, losses=asdict(watch))
+
     def _anew(self, cure: str) -> str:
         """Return a cure that changes settings: a checkpoint of the present ones stands against it.
 
@@ -281,6 +298,11 @@ class Run:
         scored = found if isinstance(found, Scored) else Scored(found)
         taken = float(self.world.from_main(scored.value, self.device))
         step = self.state.step
+        if not math.isfinite(taken):
+            raise Diverged(
+                f"the score is not finite at step {step}",
+                cure=self._anew("lower --learning-rate, or use --set precision=fp32"),
+            )
         self.state = replace(self.state, scores=[*self.state.scores, [step, taken]])
         if self.state.best_score is None or taken > self.state.best_score:
             if self.world.is_main:

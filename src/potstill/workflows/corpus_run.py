@@ -101,15 +101,17 @@ class CorpusRun:
         hf_extras: Mapping[str, Any],
     ) -> Report:
         """Write the bundle of a trained model and tell what was found."""
+        found = {
+            "held_out_loss": loss.value,
+            **measurements,
+            "train_seconds": round(result.seconds, 1),
+        }
         manifest = Manifest(
             task=TASK,
             max_length=self.config.max_length,
             lineage={**lineage, **self._lineage(result)},
-            measurements={
-                "held_out_loss": loss.value,
-                **measurements,
-                "train_seconds": round(result.seconds, 1),
-            },
+            # JSON has no word for what is not finite.
+            measurements={name: value for name, value in found.items() if math.isfinite(value)},
         )
         identity = ""
         if self.ground.world.is_main:
@@ -198,12 +200,9 @@ def corpus_run(
 
 
 def perplexity_of(loss: Measured) -> Measured:
-    """Return e to the power of a loss in nats, with its interval."""
+    """Return e to the power of a loss in nats, with its interval; inf where no float holds it."""
     assert loss.low is not None, "a held-out loss has an interval"
     assert loss.high is not None, "a held-out loss has an interval"
-    return Measured(
-        value=math.exp(loss.value),
-        low=math.exp(loss.low),
-        high=math.exp(loss.high),
-        greater_is_better=False,
-    )
+    with np.errstate(over="ignore"):
+        value, low, high = np.exp([loss.value, loss.low, loss.high]).tolist()
+    return Measured(value=value, low=low, high=high, greater_is_better=False)

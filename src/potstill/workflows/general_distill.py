@@ -182,7 +182,7 @@ class GeneralDistillation:
         )
 
     def _require_gain(self, before: float, after: float) -> None:
-        if after >= before:
+        if not after < before:  # so that a loss that is not a number is no gain either
             state = self.corpus.checkpoints.path
             raise RunError(
                 f"the student is no better than the cut it began from: its loss on held-out text "

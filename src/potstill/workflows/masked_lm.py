@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +12,20 @@ from potstill.architectures.heads import HeadSpec
 from potstill.architectures.presets import PRESETS, preset
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
-from potstill.errors import ModelError, RecipeError
+from potstill.errors import ModelError, RecipeError, RunError
 from potstill.files import require_free
+from potstill.metrics.bootstrap import joint_interval
+from potstill.metrics.mean_loss import Floats, MeanLoss
+from potstill.metrics.metric import point
 from potstill.models.loading import load_task_model, load_with_new_head
 from potstill.models.task_model import TaskModel
 from potstill.recipe import settings_named
 from potstill.report import Report
+from potstill.train.held_out import measured_loss
 from potstill.train.masked_lm_objective import MaskedLMObjective
 from potstill.train.progress import Listener, Scored
 from potstill.workflows.corpus_recipe import CorpusRecipe
-from potstill.workflows.corpus_run import CorpusRun, Training, corpus_run
+from potstill.workflows.corpus_run import CorpusRun, Training, corpus_run, perplexity_of
 from potstill.workflows.passages import CorpusSources, Ground
 from potstill.workflows.probes import probed
 from potstill.workflows.sole_writer import sole_writer
@@ -81,7 +84,7 @@ def train_masked_lm(
 
     Raises:
         InputError: wrong model, corpus, settings or output.
-        RunError: out of memory, diverged, disk full.
+        RunError: out of memory, diverged, disk full, or a model worse than its start.
         Stopped: by a signal; resumable.
     """
     require_free(out)
@@ -115,27 +118,54 @@ class MaskedLMTraining:
         )
 
     def run(self) -> Report:
-        """Train, keep the best, write the bundle."""
+        """Train, keep the best, check that it is not worse, write the bundle."""
         corpus, training = self.corpus, self.training()
         model = training.model
-        before, probes_before = self.held_out.measured(model), probed(corpus.probes, model)
+        start, probes_before = self.held_out.statistics(model), probed(corpus.probes, model)
         result = corpus.train(training)
-        loss = self.held_out.measured(model)
+        end = self.held_out.statistics(model)
+        warnings = self._require_gain(start, end)
+        before, loss = measured_loss(start), measured_loss(end)
         return corpus.written(
             model,
-            result,
+            replace(result, warnings=[*result.warnings, *warnings]),
             loss,
             lineage={
                 "verb": "finetune",
                 "model": corpus.recipe.scratch or corpus.folder.path.name,
                 "model_fingerprint": fingerprint(corpus.folder.path),
             },
-            measurements={"perplexity": math.exp(loss.value)},
+            measurements={"perplexity": perplexity_of(loss).value},
             details={
                 "before": {"held_out_loss": before.to_json(), **probes_before},
                 "probes": probed(corpus.probes, model),
             },
             hf_extras={} if self.is_anew else corpus.folder.hf_config,
+        )
+
+    def _require_gain(self, before: Floats, after: Floats) -> list[str]:
+        """Check that the model is not worse than its start; warn where it is no better.
+
+        Args:
+            before: statistics of the held-out passages before the first step.
+            after: the same of the best weights.
+
+        Raises:
+            RunError: it is worse, by more than the choice of passages explains.
+        """
+        rise = joint_interval(MeanLoss(), [[before], [after]], lambda old, new: new - old)
+        if rise.value < 0.0:
+            return []
+        was, now = (point(MeanLoss(), each) for each in (before, after))
+        told = f"its loss on held-out text was {was:.4f} and is {now:.4f}"
+        if rise.low <= 0.0:
+            return [f"the model is no better than the one it began from: {told}"]
+        state = self.corpus.checkpoints.path
+        raise RunError(
+            f"the model is worse than the one it began from: {told}",
+            where=str(state),
+            cure=f"remove {state}, or name another --out, and lower --learning-rate, or train on "
+            "more tokens",
         )
 
 
