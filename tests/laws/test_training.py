@@ -123,6 +123,47 @@ def test_a_torn_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:
     resumed = tiny_model()
     result = tiny_run(folder, resumed)
     assert result.resumed_from == 8
+    assert result.warnings == ["damaged checkpoints, passed over: of step 9; went on from step 8"]
+    assert _same_bits(weights_of(resumed), weights_of(whole))
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "one bit"])
+def test_a_checkpoint_whose_best_weights_are_damaged_is_passed_over(
+    tmp_path: Path, damage: str
+) -> None:
+    whole = tiny_model()
+    tiny_run(tmp_path / "whole", whole, score=lambda: 0.5)  # the first score stays the best
+    folder = tmp_path / "damaged"
+    with pytest.raises(Stopped):
+        tiny_run(folder, score=lambda: 0.5, listeners=(_terminate_after(4),))
+    best = folder / "best-000000004.safetensors"
+    content = bytearray(best.read_bytes())
+    if damage == "gone":
+        best.unlink()
+    elif damage == "cut":
+        best.write_bytes(content[:100])
+    else:
+        content[-3] ^= 1
+        best.write_bytes(content)
+    resumed = tiny_model()
+    result = tiny_run(folder, resumed, score=lambda: 0.5)
+    assert result.resumed_from == 3
+    assert result.best_step == 4
+    assert _same_bits(weights_of(resumed), weights_of(whole))
+
+
+def test_a_run_that_finds_no_whole_checkpoint_begins_anew_and_can_be_killed_again(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(Stopped):
+        tiny_run(tmp_path, listeners=(_terminate_after(20),))
+    for file in tmp_path.glob("step-*.safetensors"):
+        file.write_bytes(b"torn")
+    with pytest.raises(Stopped):
+        tiny_run(tmp_path, listeners=(_terminate_after(3),))
+    resumed, whole = tiny_model(), tiny_model()
+    assert tiny_run(tmp_path, resumed).resumed_from == 3
+    tiny_run(tmp_path / "whole", whole)
     assert _same_bits(weights_of(resumed), weights_of(whole))
 
 

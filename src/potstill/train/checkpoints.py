@@ -1,7 +1,8 @@
 """Checkpoints of a run: tensors first, then a small JSON file whose rename makes them count.
 
-A checkpoint is valid if its JSON file is there and the tensors have the sha256 that it tells; the
-newest valid one is resumed. No pickle: safetensors and JSON only.
+A checkpoint is valid if its JSON file is there, and its tensors and the weights of the best score
+so far have the sha256 that it tells; the newest valid one is resumed. No pickle: safetensors and
+JSON only.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class RunState:
     settings: Mapping[str, Any] = field(default_factory=dict)  # what the hash was made of
     best_score: float | None = None
     best_step: int | None = None
+    best_sha256: str | None = None  # of the file of these weights; known to the main process
     scores: list[list[float]] = field(default_factory=list)  # [step, dev score]
     losses: Mapping[str, Any] = field(default_factory=dict)  # a LossWatch
     seconds: float = 0.0  # of work so far
@@ -84,7 +86,7 @@ class CheckpointFolder:
         """
         for file in sorted(self.path.glob("step-*.json"), reverse=True):
             state = _read_state(file)
-            if state is None or not self._is_whole(file):
+            if state is None or not self._is_whole(file) or not self._has_best(state):
                 continue
             if state.recipe_hash != identity.recipe_hash:
                 raise RecipeError(
@@ -95,6 +97,11 @@ class CheckpointFolder:
                 )
             return state
         return None
+
+    def steps_after(self, step: int) -> list[int]:
+        """Return the steps of checkpoints that stand here and are later than one."""
+        steps = (_step_of(file) for file in self.path.glob("step-*.json"))
+        return sorted(each for each in steps if each > step)
 
     def save(self, state: RunState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint; older ones go when it stands.
@@ -122,12 +129,14 @@ class CheckpointFolder:
                     target.copy_(stored.get_tensor(name))
         set_steps(optimizer, state.step)
 
-    def save_best(self, step: int, model: nn.Module) -> None:
-        """Write the weights of the best score so far."""
+    def save_best(self, step: int, model: nn.Module) -> str:
+        """Write the weights of the best score so far; return their sha256."""
         with told_in_one_line(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()}
-        write_atomically(self._best_file(step), save(weights))
+        file = self._best_file(step)
+        write_atomically(file, save(weights))
+        return sha256_of_file(file)
 
     @torch.no_grad()
     def restore_best(self, step: int, model: nn.Module) -> None:
@@ -153,21 +162,30 @@ class CheckpointFolder:
         except SafetensorError:
             return False
 
+    def _has_best(self, state: RunState) -> bool:
+        """Tell whether the best weights that a state names stand as they were written."""
+        if state.best_step is None:
+            return True
+        file = self._best_file(state.best_step)
+        return file.is_file() and sha256_of_file(file) == state.best_sha256
+
     def _remove_old(self, state: RunState) -> None:
         """Keep the newest checkpoints and every best file that one of them names.
 
-        What a kill has left half-written goes too: only this process writes here.
+        What a kill has left half-written goes too, and what is of a later step than this one, which
+        was passed over as damaged: only this process writes here.
         """
         files = sorted(self.path.glob("step-*.json"))
-        for file in files[:-_KEPT]:
+        newest = [file for file in files if _step_of(file) <= state.step][-_KEPT:]
+        for file in set(files) - set(newest):
             file.unlink()
             file.with_suffix(".safetensors").unlink(missing_ok=True)
-        kept = [_read_state(file) for file in files[-_KEPT:]]
+        kept = [_read_state(file) for file in newest]
         needed = {self._best_file(told.best_step) for told in kept if told and told.best_step}
         for file in self.path.glob("best-*.safetensors"):
             if file not in needed and file != self._best_file(state.best_step or 0):
                 file.unlink()
-        whole = {file.with_suffix(".safetensors") for file in files[-_KEPT:]}
+        whole = {file.with_suffix(".safetensors") for file in newest}
         halves = set(self.path.glob("step-*.safetensors")) - whole
         for kind in ("step", "best"):
             halves |= set(self.path.glob(f"{kind}-*{TEMPORARY_SUFFIX}"))
@@ -240,6 +258,10 @@ def _moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Mapping[str
         moments["exp_avg"] = torch.zeros_like(parameter)
         moments["exp_avg_sq"] = torch.zeros_like(parameter)
     return moments
+
+
+def _step_of(file: Path) -> int:
+    return int(file.stem.removeprefix("step-"))
 
 
 def _read_state(file: Path) -> RunState | None:

@@ -305,9 +305,8 @@ class Run:
             )
         self.state = replace(self.state, scores=[*self.state.scores, [step, taken]])
         if self.state.best_score is None or taken > self.state.best_score:
-            if self.world.is_main:
-                self.checkpoints.save_best(step, self.model)
-            self.state = replace(self.state, best_score=taken, best_step=step)
+            sha256 = self.checkpoints.save_best(step, self.model) if self.world.is_main else None
+            self.state = replace(self.state, best_score=taken, best_step=step, best_sha256=sha256)
         return Scored(taken, scored.parts)
 
     def _keep(self, stop: StopRequest) -> None:
@@ -341,6 +340,8 @@ class Run:
     def _resume(self, identity: RunIdentity) -> int | None:
         """Go back to the newest checkpoint, found and read by the main process."""
         found = self.checkpoints.newest(identity) if self.world.is_main else None
+        if self.world.is_main:
+            self._note_damaged(found)
         told = self.world.from_main(asdict(found) if found else None, self.device)
         if told is None:
             return None
@@ -361,6 +362,15 @@ class Run:
             "precision": self.precision,
             "device": self.device.type,
         }
+
+    def _note_damaged(self, found: RunState | None) -> None:
+        """Warn of checkpoints that were passed over since a file of theirs is not whole."""
+        steps = self.checkpoints.steps_after(found.step if found else 0)
+        if steps:
+            self.warnings.append(
+                f"damaged checkpoints, passed over: of step {', '.join(map(str, steps))}; "
+                + (f"went on from step {found.step}" if found else "the run began anew")
+            )
 
     def _note_changed_ground(self) -> None:
         """Warn where the machine's ground differs from the one that wrote the checkpoint."""
