@@ -54,6 +54,11 @@ class TrainingRecipe:
         """Return the real tokens of an optimizer step; 0: a step is counted in rows."""
         return 0
 
+    @property
+    def scores(self) -> int:
+        """Return how often the dev score is taken in a run; 0: so often an epoch."""
+        return 0
+
     def __post_init__(self) -> None:
         """Refuse what cannot be run, with the setting's name."""
         for name in ("epochs", "learning_rate"):

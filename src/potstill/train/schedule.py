@@ -49,6 +49,8 @@ class Schedule:
     @property
     def scores(self) -> int:
         """Return how often the dev score is taken in the run."""
+        if self.recipe.scores:
+            return len(_spread(self.recipe.scores, self.total_steps))
         whole, rest = divmod(self.total_steps, self.steps_per_epoch)
         marks = self._marks()
         begun = sum(mark <= rest for mark in marks)
@@ -92,9 +94,16 @@ class Schedule:
         """Tell whether the dev score is taken after `done` steps; it always is after the last."""
         if done == self.total_steps:
             return True
+        if self.recipe.scores:
+            return done in _spread(self.recipe.scores, self.total_steps)
         return (done - 1) % self.steps_per_epoch + 1 in self._marks()
 
     def _marks(self) -> set[int]:
         """Return the steps of an epoch after which the score is taken."""
-        scores = min(self.recipe.scores_per_epoch, self.steps_per_epoch)
-        return {round(self.steps_per_epoch * mark / scores) for mark in range(1, scores + 1)}
+        return _spread(self.recipe.scores_per_epoch, self.steps_per_epoch)
+
+
+def _spread(count: int, steps: int) -> set[int]:
+    """Return so many of the steps from 1 on, evenly, the last among them; all if they are few."""
+    count = min(count, steps)
+    return {round(steps * mark / count) for mark in range(1, count + 1)}

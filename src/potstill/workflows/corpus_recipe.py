@@ -36,7 +36,7 @@ class CorpusRecipe(TrainingRecipe):
     weight_decay: float = 0.01
     adam_beta2: float = 0.98
     adam_epsilon: float = 1e-6
-    scores: int = 10  # how often the held-out loss is taken in a run, instead of a number an epoch
+    scores: int = 10  # how often the held-out loss is taken in a run, whatever its epochs
     max_length: int = 128  # tokens of a passage, special ones included
     held_out_documents: int = 500  # whose loss is watched; never trained on
     mask_share: float = 0.15  # of each passage's tokens are guessed
@@ -98,8 +98,6 @@ def with_meant_settings(recipe: Recipe, settings: Mapping[str, Any], *, where: s
 
 
 def settled(recipe: Recipe, *, corpus_tokens: int) -> Recipe:
-    """Return the recipe with epochs for its budget, and the scores spread over the run."""
+    """Return the recipe with epochs for its budget."""
     epochs = recipe.tokens / corpus_tokens if recipe.tokens else recipe.epochs
-    return replace(
-        recipe, epochs=epochs, scores_per_epoch=max(1, math.ceil(recipe.scores / epochs))
-    )
+    return replace(recipe, epochs=epochs)

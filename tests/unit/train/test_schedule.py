@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from potstill.recipe import TrainingRecipe
 from potstill.train.schedule import Schedule
+from potstill.workflows.corpus_recipe import CorpusRecipe
 
 RECIPES = st.builds(
     TrainingRecipe,
@@ -114,6 +115,22 @@ def test_a_score_is_taken_after_the_last_step_and_each_epoch(
     assert plan.is_scored(plan.total_steps)
     for epoch in range(1, math.floor(plan.total_steps / plan.steps_per_epoch) + 1):
         assert plan.is_scored(epoch * plan.steps_per_epoch)
+
+
+@settings(deadline=None)
+@given(epochs=st.floats(0.1, 80.0), rows=st.integers(1, 40), scores=st.integers(1, 12))
+def test_scores_of_a_run_on_a_corpus_are_counted_over_all_its_epochs(
+    epochs: float, rows: int, scores: int
+) -> None:
+    recipe = CorpusRecipe(
+        epochs=epochs, scores=scores, max_length=16, step_tokens=16, batch_tokens=16
+    )
+    plan = Schedule(recipe, np.full(rows, 16))
+    scored = [step for step in range(1, plan.total_steps + 1) if plan.is_scored(step)]
+    assert len(scored) == plan.scores == min(scores, plan.total_steps)
+    pauses = np.diff([0, *scored])
+    assert pauses.max() - pauses.min() <= 1
+    assert scored[-1] == plan.total_steps
 
 
 def test_scores_are_spread_over_the_epoch() -> None:
