@@ -75,6 +75,22 @@ class CorpusRows:
             ids[targets] = self.corpus.shards[shard].ids[sources]
         return RaggedBatch(ids, offsets)
 
+    def at_most(self, tokens: int, *, seed: int) -> CorpusRows:
+        """Return rows of so many tokens at most, of all documents in turn; one row at least.
+
+        So a long document loses rows first, and they are spread over it. As for `split`, what is
+        taken follows from seed and texts alone.
+        """
+        first_R = np.searchsorted(self.document_R, self.document_R)  # rows lie document by document
+        place_R = np.arange(len(self)) - first_R
+        key_R = self.corpus.keys()[self.document_R] ^ _mixed(np.array([seed], dtype=np.uint64))
+        mixed_R = _mixed(key_R ^ _mixed(place_R.astype(np.uint64)))
+        turn_R = np.empty(len(self), dtype=np.int64)
+        turn_R[np.lexsort((mixed_R, self.document_R))] = place_R
+        order = np.lexsort((mixed_R, turn_R))
+        fitting = int(np.searchsorted(np.cumsum(self.lengths[order]), tokens, side="right"))
+        return self.take(np.sort(order[: max(fitting, 1)]))
+
     def split(
         self,
         *,

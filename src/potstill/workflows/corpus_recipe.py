@@ -39,6 +39,7 @@ class CorpusRecipe(TrainingRecipe):
     scores: int = 10  # how often the held-out loss is taken in a run, whatever its epochs
     max_length: int = 128  # tokens of a passage, special ones included
     held_out_documents: int = 500  # whose loss is watched; never trained on
+    held_out_tokens: int = 100_000  # of these documents at most are read at each score
     mask_share: float = 0.15  # of each passage's tokens are guessed
     mask_hidden: float = 0.8  # of these: [MASK] is shown
     mask_random: float = 0.1  # of these: another token is shown
@@ -53,7 +54,8 @@ class CorpusRecipe(TrainingRecipe):
         require_range("max_length", self.max_length, at_least=16)
         for name in ("step_tokens", "batch_tokens"):
             require_range(name, getattr(self, name), at_least=self.max_length)
-        require_range("held_out_documents", self.held_out_documents, at_least=1)
+        for name in ("held_out_documents", "held_out_tokens"):
+            require_range(name, getattr(self, name), at_least=1)
         require_range("mask_smoothing", self.mask_smoothing, at_least=0.0, below=math.inf)
 
     def idle_settings(self) -> Mapping[str, str]:

@@ -57,6 +57,8 @@ class PassageSettings(Protocol):
     @property
     def held_out_documents(self) -> int: ...  # noqa: D102
     @property
+    def held_out_tokens(self) -> int: ...  # noqa: D102
+    @property
     def mask_share(self) -> float: ...  # noqa: D102
     @property
     def mask_hidden(self) -> float: ...  # noqa: D102
@@ -136,7 +138,13 @@ def read_passages(
             f"{short['short_documents']:,} of {corpus.documents:,} documents have fewer than "
             f"{SHORTEST} tokens: left out"
         )
-    train, held_out = rows.split(held_out_documents=recipe.held_out_documents, seed=recipe.seed)
+    train, unseen = rows.split(held_out_documents=recipe.held_out_documents, seed=recipe.seed)
+    held_out = unseen.at_most(recipe.held_out_tokens, seed=recipe.seed)
+    if len(held_out) < len(unseen):
+        warnings.append(
+            f"the {recipe.held_out_documents:,} held-out documents have {_tokens(unseen):,} "
+            f"tokens: {_tokens(held_out):,} are measured (held_out_tokens), the rest is not read"
+        )
     return PassageSet(
         corpus=corpus,
         train=train,
@@ -156,6 +164,10 @@ def read_passages(
         left_out=contaminated,
         short=short,
     )
+
+
+def _tokens(rows: CorpusRows) -> int:
+    return int(rows.lengths.sum(dtype=np.int64))
 
 
 def _short(rows: CorpusRows, *, documents: int) -> dict[str, int]:

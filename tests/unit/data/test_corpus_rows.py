@@ -119,6 +119,34 @@ def test_a_split_follows_from_seed_and_texts_alone(tmp_path):
     assert len(held_out(one, 30, seed=1)) == 15
 
 
+@given(st.integers(0, 2**63 - 1), st.integers(1, 2_000))
+def test_a_budget_of_tokens_takes_rows_of_all_documents_in_turn(corpus, seed, tokens):
+    rows = cut_rows(corpus, max_length=7, shortest=3)
+    some = rows.at_most(tokens, seed=seed)
+    assert some.lengths.sum() <= tokens or len(some) == 1
+    places = list(zip(rows.document_R, rows.start_R, strict=True))
+    taken = list(zip(some.document_R, some.start_R, strict=True))
+    assert taken == [place for place in places if place in set(taken)]  # in the order of the corpus
+    if len(some) < len(rows):
+        assert some.lengths.sum() + rows.lengths.max() > tokens
+    of_document = np.bincount(some.document_R, minlength=corpus.documents)
+    has_more = np.bincount(rows.document_R, minlength=corpus.documents) > of_document
+    assert not has_more.any() or of_document[has_more].min() >= of_document.max() - 1
+
+
+def test_what_a_budget_takes_follows_from_seed_and_texts_alone(tmp_path):
+    texts = sentences(40, words=60)
+    one = built(tmp_path / "one", write_text(tmp_path / "a.txt", texts))
+    other = built(tmp_path / "other", write_text(tmp_path / "b.txt", texts[::-1]), shard_tokens=99)
+
+    def taken(corpus, seed):
+        some = cut_rows(corpus, max_length=14).at_most(500, seed=seed)
+        return {tuple(some.batch([row]).ids.tolist()) for row in range(len(some))}
+
+    assert taken(one, seed=1) == taken(other, seed=1)
+    assert taken(one, seed=1) != taken(one, seed=2)
+
+
 def test_a_small_share_holds_out_one_document(corpus):
     rows = cut_rows(corpus, max_length=30, shortest=3)
     assert rows.split(held_out_share=1e-9, seed=0)[1].documents == 1

@@ -17,13 +17,15 @@ from tests.corpora import sentences, tiny_tokenizer, write_text
 TEXTS = sentences(40)
 
 
-def read(folder: Path, *evaluation: str, world: World | None = None) -> PassageSet:
+def read(
+    folder: Path, *evaluation: str, held_out_tokens: int = 10_000, world: World | None = None
+) -> PassageSet:
     sources = CorpusSources(
         files=[write_text(folder / "texts.txt", TEXTS)],
         evaluation=[[{"text": text} for text in evaluation]] if evaluation else (),
     )
     ground = Ground(out=folder / "out", world=world or World(), device=torch.device("cpu"))
-    recipe = MaskedLMRecipe(max_length=32, held_out_documents=5)
+    recipe = MaskedLMRecipe(max_length=32, held_out_documents=5, held_out_tokens=held_out_tokens)
     return read_passages(sources, tiny_tokenizer(), recipe, ground)
 
 
@@ -66,3 +68,14 @@ def test_one_process_searches_for_evaluation_texts_and_the_others_read_what_it_f
     assert second.told["contaminated_documents"] == 1
     assert second.identity == read(tmp_path, TEXTS[3]).identity
     assert (len(searches), main_work) == (1, [])
+
+
+def test_held_out_text_beyond_its_tokens_is_left_unread_and_told(tmp_path: Path) -> None:
+    whole, part = read(tmp_path), read(tmp_path, held_out_tokens=60)
+    assert whole.warnings == []
+    assert part.held_out.lengths.sum() <= 60 < whole.held_out.lengths.sum()
+    assert part.train.document_R.tolist() == whole.train.document_R.tolist()
+    tokens = whole.held_out.lengths.sum()
+    (told,) = part.warnings
+    assert told.startswith(f"the 5 held-out documents have {tokens} tokens: ")
+    assert "are measured (held_out_tokens)" in told
