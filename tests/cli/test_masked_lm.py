@@ -11,6 +11,7 @@ import pytest
 
 import potstill
 from potstill.errors import Stopped
+from potstill.train.held_out import HeldOutLoss
 from potstill.train.progress import Meter, Progress
 from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, train_masked_lm
 from potstill.workflows.passages import CorpusSources
@@ -136,6 +137,32 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(
     resumed = train_masked_lm(inputs, recipe, out=tmp_path / "cut", threads=1)
     assert resumed.details["resumed_from"] is not None
     assert resumed.fingerprint == whole.fingerprint
+
+
+def test_a_model_too_large_for_any_machine_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+) -> None:
+    told = said(capsys, *words_of(ground, tmp_path / "out", "--set", "scratch=100000000x2"))
+    assert told.status == 1
+    assert told.err.splitlines()[-1].startswith("potstill: the machine has no memory left for this")
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't allocate memory"), MemoryError()])
+def test_memory_that_ends_in_a_score_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+    ground: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def of(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(HeldOutLoss, "of", of)
+    told = said(capsys, *words_of(ground, tmp_path / "out"))
+    assert told.status == 1
+    assert "potstill: the machine has no memory left for this run; to mend it: use" in told.err
 
 
 def test_a_model_that_training_made_worse_is_not_delivered(

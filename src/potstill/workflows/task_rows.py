@@ -17,6 +17,7 @@ from potstill.data.overlap import find_overlap
 from potstill.data.rows import Rows
 from potstill.data.splits import split_rows
 from potstill.hardware import chosen_threads, require_threads, usable_threads
+from potstill.models.memory import told_when_memory_ends
 from potstill.models.precision import resolve_device
 from potstill.recipe import require_choice, require_range
 from potstill.tasks import reading
@@ -178,6 +179,7 @@ def joined_world(device: str, threads: int | None) -> Iterator[World]:
     Raises:
         RecipeError: more threads than make sense here, or torchrun's variables do not fit
             together.
+        OutOfMemory: memory ends where no step is done: in a model, a score, a teacher's signals.
     """
     require_threads(threads)
     world = join_world(device)
@@ -185,8 +187,10 @@ def joined_world(device: str, threads: int | None) -> Iterator[World]:
     alone = world.local_size == 1
     share = chosen_threads() if alone else max(1, usable_threads() // world.local_size)
     torch.set_num_threads(threads or share)
+    cure = "use a smaller model, or a machine with more memory"
     try:
-        yield world
+        with told_when_memory_ends(None, what="this run", cure=cure):
+            yield world
     finally:
         leave_world()
 

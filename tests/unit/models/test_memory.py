@@ -28,3 +28,20 @@ def test_python_running_out_is_told_the_same_way() -> None:
 def test_other_faults_pass_unchanged() -> None:
     with pytest.raises(RuntimeError, match="shapes"), told_when_memory_ends("cpu"):
         raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize(
+    ("error", "whose"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "the card"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "the machine"),
+        (RuntimeError("MPS backend out of memory"), "the machine"),
+        (MemoryError(), "the machine"),
+    ],
+)
+def test_where_no_device_is_named_the_error_tells_it(error: Exception, whose: str) -> None:
+    with (
+        pytest.raises(OutOfMemory, match=f"^{whose} has no memory left for this run"),
+        told_when_memory_ends(None, what="this run"),
+    ):
+        raise error
