@@ -14,7 +14,7 @@ teacher's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,13 +41,21 @@ TERMS = (SOFT, MASKED_LM, COSINE, RELATIONS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class StoredPlaces:
+    """Where the answers of a teacher that was asked before stand on disk."""
+
+    rows: Int64  # passages, in any order: they are read in that of their numbers
+    order: Int64  # (P,) of the positions as they are read, hidden ones first
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class GeneralBatch:
     """Passages with hidden tokens, and at which positions the vocabulary is asked."""
 
     masked: Masked
     places: Int64  # (P,) hidden tokens first, then others
     targets: Int64  # (P,) the hidden token; NO_TARGET at the others
-    stored: Guessed | None = None  # what the teacher says; None: it is asked now
+    stored: StoredPlaces | None = None  # what the teacher says; None: it is asked now
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,9 +102,13 @@ class GeneralObjective:
         return self.passages.lengths
 
     def prepare(self, rows: Int64, rng: np.random.Generator) -> GeneralBatch:
-        """Take passages, hide their share and choose where else the teacher is heard."""
+        """Take passages, hide their share and choose where else the teacher is heard.
+
+        A whole step is prepared before its first batch is computed, so what a stored teacher says
+        stays on disk until then.
+        """
         if self.stored is not None:
-            return batch_of_stored(self.stored.read(rows))
+            return batch_of_stored(rows, self.stored.read(rows, signals=False))
         return self.asked_of(self.masking.masked(self.passages.batch(rows), rng), rng)
 
     def asked_of(self, masked: Masked, rng: np.random.Generator) -> GeneralBatch:
@@ -183,7 +195,10 @@ class GeneralObjective:
     def _heard(self, batch: GeneralBatch, places: Tensor) -> Heard:
         """Return what the teacher says: now, or as it was stored."""
         if batch.stored is not None:
-            return _read(batch.stored, places, last=self.teacher.config.layers)
+            assert self.stored is not None, "of this objective"
+            found = self.stored.read(batch.stored.rows)
+            last = self.teacher.config.layers
+            return _heard_of_stored(found, batch.stored.order, places, last=last)
         return self.ask(batch, places)
 
     @torch.no_grad()
@@ -230,32 +245,35 @@ def _of_both(factors: Mapping[str, float] | None) -> tuple[float, float] | None:
     return None if factors is None else (factors.get(SOFT, 0.0), factors.get(MASKED_LM, 0.0))
 
 
-def batch_of_stored(found: Guessed) -> GeneralBatch:
-    """Return stored passages as a batch: hidden tokens first, then the others."""
+def batch_of_stored(rows: Int64, found: Guessed) -> GeneralBatch:
+    """Return stored passages as a batch: hidden tokens first, then the others.
+
+    Args:
+        rows: their numbers.
+        found: what was asked of them, as `StoredGuesses.read` gives it.
+    """
     is_hidden = found.targets != NO_TARGET
     order = np.argsort(~is_hidden, kind="stable")
     hidden = found.places[is_hidden], found.targets[is_hidden]
-    stored = replace(
-        found,
-        words=None if found.words is None else found.words[order],
-        log_p=None if found.log_p is None else found.log_p[order],
-    )
     return GeneralBatch(
-        Masked(found.texts, *hidden), found.places[order], found.targets[order], stored
+        Masked(found.texts, *hidden),
+        found.places[order],
+        found.targets[order],
+        StoredPlaces(rows, order),
     )
 
 
-def _read(stored: Guessed, places: Tensor, *, last: int) -> Heard:
-    """Return stored signals on the positions' device, in fp32."""
+def _heard_of_stored(found: Guessed, order: Int64, places: Tensor, *, last: int) -> Heard:
+    """Return stored signals on the positions' device, in fp32 and in the order of the positions."""
     device, words = places.device, None
-    if stored.words is not None and stored.log_p is not None:
+    if found.words is not None and found.log_p is not None:
         words = TopWords(
-            torch.from_numpy(stored.words.astype(np.int64)).to(device),
-            torch.from_numpy(stored.log_p.astype(np.float32)).to(device),
+            torch.from_numpy(found.words[order].astype(np.int64)).to(device),
+            torch.from_numpy(found.log_p[order].astype(np.float32)).to(device),
         )
     states = {
         index: torch.from_numpy(state.astype(np.float32)).to(device)
-        for index, state in stored.states.items()
+        for index, state in found.states.items()
     }
     last_PD = states[last][places] if last in states else None
     return Heard(words, last_PD, states)

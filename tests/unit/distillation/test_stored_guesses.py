@@ -213,12 +213,34 @@ def test_the_hidden_tokens_come_first(tmp_path: Path) -> None:
     write(tmp_path, guesser)
     stored = stored_objective(tmp_path, guesser).stored
     assert stored is not None
-    batch = batch_of_stored(stored.read(np.arange(6)))
+    batch = batch_of_stored(np.arange(6), stored.read(np.arange(6), signals=False))
     count = len(batch.masked.places)
     np.testing.assert_array_equal(batch.places[:count], batch.masked.places)
     np.testing.assert_array_equal(batch.targets[:count], batch.masked.targets)
     assert (batch.targets[count:] < 0).all()
     assert len(batch.targets) > count
+
+
+def test_a_batch_that_waits_for_its_turn_holds_nothing_of_what_the_teacher_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guesser = Guesser(live_objective(other_share=0.5), top_words=3)
+    write(tmp_path, guesser)
+    objective = stored_objective(tmp_path, guesser)
+    read, found = StoredGuesses.read, []
+
+    def noting(self: StoredGuesses, rows: np.ndarray, **options: bool) -> Guessed:
+        found.append(read(self, rows, **options))
+        return found[-1]
+
+    monkeypatch.setattr(StoredGuesses, "read", noting)
+    waiting = [
+        objective.prepare(rows, np.random.default_rng(0)) for rows in np.arange(12).reshape(4, 3)
+    ]
+    assert all(each.words is each.log_p is None and not each.states for each in found)
+    objective.loss_sums(student_of(objective.teacher), waiting[0], None)
+    assert found[-1].words is not None
+    assert found[-1].states
 
 
 def content(folder: Path) -> dict[str, bytes]:
