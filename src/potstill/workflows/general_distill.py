@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from potstill.architectures.config import EncoderConfig
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
@@ -14,6 +15,7 @@ from potstill.distillation.held_out_terms import HeldOutTerms
 from potstill.distillation.layers import kept_as_asked
 from potstill.distillation.narrow import StudentBesideMap, narrow_beside_map, narrow_config
 from potstill.distillation.objective import RELATIONS, require_terms
+from potstill.distillation.relation_term import usual_heads, usual_layer
 from potstill.distillation.student import cut_student, student_config
 from potstill.errors import InputError, RecipeError, RunError
 from potstill.files import require_free
@@ -89,8 +91,8 @@ class GeneralDistillation:
         )
         self.cut = student_config(folder.config, len(self.kept), architecture=recipe.architecture)
         config = narrow_config(self.cut, recipe.width) if recipe.width else self.cut
-        self.relation_layers = len(self.kept), _relation_layer(recipe, depth)
-        self.relation_heads = recipe.relation_heads or config.heads
+        self.relation_layers = len(self.kept), _relation_layer(recipe, folder.config)
+        self.relation_heads = recipe.relation_heads or usual_heads(config, folder.config)
         for model in (folder.config, config):
             _require_relations(recipe, model.hidden_size, self.relation_heads)
         self.corpus = corpus_run(ground, recipe, folder, config, inputs.corpus)
@@ -223,10 +225,12 @@ def _signals_folder(inputs: GeneralInputs, recipe: GeneralRecipe) -> Path | None
     return inputs.signals_folder
 
 
-def _relation_layer(recipe: GeneralRecipe, depth: int) -> int:
-    if recipe.relation_layer > depth:
-        raise RecipeError(f"relation_layer is {recipe.relation_layer}", allowed=f"1 to {depth}")
-    return recipe.relation_layer or depth
+def _relation_layer(recipe: GeneralRecipe, teacher: EncoderConfig) -> int:
+    if recipe.relation_layer > teacher.layers:
+        raise RecipeError(
+            f"relation_layer is {recipe.relation_layer}", allowed=f"1 to {teacher.layers}"
+        )
+    return recipe.relation_layer or usual_layer(teacher)
 
 
 def _require_relations(recipe: GeneralRecipe, width: int, heads: int) -> None:
