@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import lzma
 import os
 import signal
@@ -12,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from potstill.data.corpus import open_corpus
 from potstill.data.corpus_build import CorpusSettings, build_corpus
@@ -170,6 +173,78 @@ def test_a_manifest_that_cannot_be_read_is_refused(tmp_path, content):
         (line,) = str(caught.value).splitlines()
         assert line.startswith(str(folder / "manifest.json"))
     assert (folder / "manifest.json").read_bytes() == content
+
+
+WRONG = {
+    "documents": ("shards", 0, "tally", "documents"),
+    "tokens": ("shards", 0, "tally", "tokens"),
+    "source": ("shards", 0, "source"),
+    "ids_sha256": ("shards", 0, "ids_sha256"),
+    "vocabulary_size": ("wording", "vocabulary_size"),
+    "unknown_share": ("wording", "unknown_share"),
+    "column": ("wording", "column"),
+    "size_bytes": ("sources", 0, "size_bytes"),
+    "name": ("sources", 0, "name"),
+    "empty": ("tail", "empty"),
+    "is_finished": ("is_finished",),
+    "seconds": ("seconds",),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("value", ["x", None, [], -1, 1.5, True, {}], ids=repr)
+def test_a_value_of_another_type_in_a_manifest_is_told_by_its_name(tmp_path, name, value):
+    folder = built(tmp_path / "corpus", write_text(tmp_path / "a.txt", sentences(3))).folder
+    content = json.loads((folder / "manifest.json").read_bytes())
+    *above, last = WRONG[name]
+    place = content
+    for step in above:
+        place = place[step]
+    right = {"unknown_share": 1.5, "seconds": 1.5, "is_finished": True}
+    right |= dict.fromkeys(("ids_sha256", "column", "name"), "x")
+    if name in right and repr(value) == repr(right[name]):
+        return
+    place[last] = value
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(DataError) as caught:
+        open_corpus(folder)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(str(folder / "manifest.json"))
+    assert f"this is no manifest of a corpus: {name} is " in line
+    assert "build the corpus again in another folder" in line
+
+
+def test_a_finished_corpus_without_a_shard_is_none(tmp_path):
+    folder = built(tmp_path / "corpus", write_text(tmp_path / "a.txt", sentences(3))).folder
+    content = json.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").write_text(json.dumps(content | {"shards": []}))
+    with pytest.raises(DataError, match="a finished corpus has a shard"):
+        open_corpus(folder)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_whatever_byte_of_a_shard_is_changed_it_is_told_in_one_line(damaged_corpus, data):
+    folder, whole = damaged_corpus
+    name = data.draw(st.sampled_from([name for name in whole if name != "manifest.json"]))
+    content = bytearray(whole[name])
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match="the corpus is damaged") as caught:
+        open_corpus(folder).require_whole()
+    (folder / name).write_bytes(whole[name])
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(str(folder / name))
+
+
+@pytest.fixture(scope="module")
+def damaged_corpus(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
+    """Return the folder of a corpus of several shards, and all its files."""
+    folder = tmp_path_factory.mktemp("damaged")
+    source = write_text(folder / "a.txt", sentences(20))
+    built(folder / "corpus", source, shard_tokens=200)
+    files = {path.name: path.read_bytes() for path in (folder / "corpus").iterdir()}
+    return folder / "corpus", files
 
 
 def test_a_folder_without_a_corpus_is_told(tmp_path):

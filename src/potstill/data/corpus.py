@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from potstill.data.corpus_manifest import CorpusManifest, read_manifest
-from potstill.data.corpus_shards import Int64, Keys, Shard, load_keys, open_shard
+from potstill.data.corpus_shards import (
+    Int64,
+    Keys,
+    Shard,
+    damaged,
+    load_keys,
+    open_shard,
+    torn_file,
+)
 from potstill.errors import DataError
 from potstill.text.ragged import Int32
 from potstill.text.tokenizer import Tokenizer
@@ -66,13 +74,27 @@ class Corpus:
             ]
         )
 
+    def require_whole(self) -> None:
+        """Check the hash of every file: all is read, at the speed of sha256 or of the disk.
+
+        Raises:
+            DataError: a file is not what was written; it is named.
+        """
+        for number, entry in enumerate(self.manifest.shards):
+            torn = torn_file(self.folder, number, entry)
+            if torn is not None:
+                raise damaged(torn, "its sha256 is another than the manifest says")
+
     def require_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Check that the corpus was made by this tokenizer.
 
         Raises:
             DataError: it was made by another one.
         """
-        if tokenizer_hash(tokenizer) != self.manifest.wording.tokenizer_sha256:
+        wording = self.manifest.wording
+        told = wording.tokenizer_sha256, wording.vocabulary_size, wording.cls_id, wording.sep_id
+        sizes = tokenizer.vocabulary_size, tokenizer.cls_id, tokenizer.sep_id
+        if told != (tokenizer_hash(tokenizer), *sizes):
             raise DataError(
                 "the corpus was made by another tokenizer",
                 where=str(self.folder),
@@ -81,10 +103,11 @@ class Corpus:
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """Open a corpus folder; no token is read yet.
+    """Open a corpus folder; no token is read yet, see `Corpus.require_whole`.
 
     Raises:
-        DataError: there is none, it is not finished, or a file of it is missing or cut.
+        DataError: there is none, it is not finished, or a file of it is missing, cut, or says of
+            documents what cannot be.
     """
     manifest = read_manifest(folder)
     if manifest is None or not manifest.is_finished:

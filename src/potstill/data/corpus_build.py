@@ -40,8 +40,9 @@ from potstill.data.corpus_shards import (
     Int64,
     Keys,
     ShardContent,
-    is_whole,
     load_keys,
+    open_shard,
+    torn_file,
     write_shard,
 )
 from potstill.data.hub_stream import hub_revision
@@ -111,10 +112,10 @@ def build_corpus(
     settings = settings or CorpusSettings()
     stored = _stored(folder)  # before a lock is put into a folder that is none of ours
     # What is finished needs no lock, and may lie on a disk that cannot be written.
-    is_finished = stored is not None and stored.is_finished and _opens(folder)
-    lock = contextlib.nullcontext() if is_finished else locked(folder, flag="--corpus-folder")
+    is_sound = stored is not None and _standing(stored, folder).is_finished
+    lock = contextlib.nullcontext() if is_sound else locked(folder, flag="--corpus-folder")
     with lock:
-        return _built(sources, folder, tokenizer, settings, tell or _say_nothing)
+        return _built(sources, folder, tokenizer, settings, tell or _say_nothing, is_sound=is_sound)
 
 
 def _built(
@@ -123,6 +124,8 @@ def _built(
     tokenizer: Tokenizer,
     settings: CorpusSettings,
     tell: Tell,
+    *,
+    is_sound: bool,
 ) -> Corpus:
     stored = _stored(folder)
     if stored is not None and stored.is_bare:
@@ -130,8 +133,10 @@ def _built(
     asked, opened_sources = _asked(sources, tokenizer, settings, stored)
     if stored is not None:
         stored.require_same(asked, folder)
+        if is_sound:
+            return open_corpus(folder)
         manifest = _standing(replace(stored, sources=asked.sources), folder)
-        if manifest.is_finished:
+        if manifest.is_finished:  # by another process, since this one looked
             return open_corpus(folder)
     else:
         manifest = asked
@@ -284,20 +289,22 @@ def _entry(source: CorpusSource, known: SourceEntry | None) -> SourceEntry:
 
 def _standing(stored: CorpusManifest, folder: Path) -> CorpusManifest:
     """Return what of the folder can be relied on: all, or its shards up to the first torn one."""
-    if stored.is_finished and _opens(folder):
-        return stored
     torn = (
-        number for number, entry in enumerate(stored.shards) if not is_whole(folder, number, entry)
+        number
+        for number, entry in enumerate(stored.shards)
+        if not _is_whole(folder, number, entry, stored.wording.dtype)
     )
-    return without_shards(stored, next(torn, len(stored.shards)))
+    first = next(torn, None)
+    return stored if first is None else without_shards(stored, first)
 
 
-def _opens(folder: Path) -> bool:
+def _is_whole(folder: Path, number: int, entry: ShardEntry, dtype: str) -> bool:
+    """Say whether a shard is what the manifest says; its files are read."""
     try:
-        open_corpus(folder)
+        open_shard(folder, number, entry, dtype)
     except DataError:
         return False
-    return True
+    return torn_file(folder, number, entry) is None
 
 
 def _remove_others(folder: Path, *, kept_shards: int) -> None:

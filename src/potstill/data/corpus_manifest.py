@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from potstill.errors import DataError, RecipeError
 from potstill.files import write_atomically
+
+Entry = TypeVar("Entry", "Tally", "SourceEntry", "ShardEntry", "Wording")
 
 FILE = "manifest.json"
 SCHEMA = 1
@@ -152,7 +154,7 @@ def read_manifest(folder: Path) -> CorpusManifest | None:
                 cure="build it again in another folder",
             )
         return _manifest_of(content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"this is no manifest of a corpus: {error}",
             where=str(path),
@@ -166,16 +168,37 @@ def without_shards(manifest: CorpusManifest, keep: int) -> CorpusManifest:
 
 
 def _manifest_of(content: Mapping[str, Any]) -> CorpusManifest:
+    is_finished, seconds = content["is_finished"], content["seconds"]
+    _require_kind("is_finished", is_finished, bool)
+    _require_kind("seconds", seconds, float)
+    if is_finished and not content["shards"]:
+        raise ValueError("a finished corpus has a shard")
     return CorpusManifest(
-        wording=Wording(**content["wording"]),
-        sources=tuple(SourceEntry(**each) for each in content["sources"]),
+        wording=_entry(Wording, content["wording"]),
+        sources=tuple(_entry(SourceEntry, each) for each in content["sources"]),
         shards=tuple(
-            ShardEntry(**{**each, "tally": Tally(**each["tally"])}) for each in content["shards"]
+            _entry(ShardEntry, {**each, "tally": _entry(Tally, each["tally"])})
+            for each in content["shards"]
         ),
-        tail=Tally(**content["tail"]),
-        is_finished=content["is_finished"],
-        seconds=content["seconds"],
+        tail=_entry(Tally, content["tail"]),
+        is_finished=is_finished,
+        seconds=seconds,
     )
+
+
+def _entry(kind: type[Entry], content: Mapping[str, Any]) -> Entry:
+    """Return an entry whose fields have their types, and counts that can be counts."""
+    entry = kind(**content)
+    for name, expected in get_type_hints(kind).items():
+        _require_kind(name, getattr(entry, name), expected)
+    return entry
+
+
+def _require_kind(name: str, value: object, expected: type) -> None:
+    kinds = (int, float) if expected is float else expected  # JSON writes 1.0 as it likes
+    is_right = isinstance(value, kinds) and isinstance(value, bool) == (expected is bool)
+    if not is_right or (isinstance(value, int | float) and not value >= 0):
+        raise ValueError(f"{name} is {_short(repr(value))}")
 
 
 def _differences(stored: CorpusManifest, asked: CorpusManifest) -> Iterator[str]:

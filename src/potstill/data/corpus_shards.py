@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from potstill.data.corpus_manifest import ShardEntry
 from potstill.errors import DataError
@@ -27,6 +28,7 @@ from potstill.text.ragged import Int32
 Ids = NDArray[np.unsignedinteger]
 Int64 = NDArray[np.int64]
 Keys = NDArray[np.uint64]
+_NOT_NPY = (OSError, EOFError, ValueError, SyntaxError, tokenize.TokenError)  # numpy parses Python
 
 # also what a kill has left half-written
 FILE_NAME = re.compile(
@@ -79,41 +81,38 @@ def open_shard(folder: Path, number: int, entry: ShardEntry, dtype: str) -> Shar
     """Map one shard's ids and ends.
 
     Raises:
-        DataError: a file is missing or has another size than the manifest says.
+        DataError: a file is missing, has another size than the manifest says, or says of documents
+            what cannot be.
     """
-    path = shard_file(folder, number, "ids")
     tokens, documents = entry.tally.tokens, entry.tally.documents
-    try:
-        ends = _load(shard_file(folder, number, "ends"))
-        keys = _load(shard_file(folder, number, "keys"))
-        are_whole = path.stat().st_size == tokens * np.dtype(dtype).itemsize
-        if (
-            are_whole
-            and keys.size >= documents
-            and ends.dtype == np.int64
-            and ends.shape == (documents,)
-        ):
-            mapped = np.memmap(path, dtype=dtype, mode="r", shape=(tokens,))
-            return Shard(np.asarray(mapped), ends)
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, str(error)) from error
-    raise _damaged(path, "its sizes are others than the manifest says")
+    ends = _loaded(folder, number, "ends", np.int64)
+    if not _are_borders(ends, documents=documents, tokens=tokens):
+        raise damaged(
+            shard_file(folder, number, "ends"),
+            f"it does not part {tokens:,} tokens into {documents:,} documents",
+        )
+    if load_keys(folder, number).size < documents:
+        raise damaged(shard_file(folder, number, "keys"), f"it has fewer than {documents:,} keys")
+    return Shard(_mapped(shard_file(folder, number, "ids"), tokens, dtype), ends)
 
 
 def load_keys(folder: Path, number: int) -> Keys:
-    """Map the hashes of one shard's texts, those of dropped documents last."""
-    path = shard_file(folder, number, "keys")
-    try:
-        return _load(path)
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, str(error)) from error
+    """Map the hashes of one shard's texts, those of dropped documents last.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return _loaded(folder, number, "keys", np.uint64)
 
 
-def is_whole(folder: Path, number: int, entry: ShardEntry) -> bool:
-    """Say whether the three files have the hashes that the manifest tells; reads them all."""
+def torn_file(folder: Path, number: int, entry: ShardEntry) -> Path | None:
+    """Return the first of the three files that has not the hash that the manifest tells.
+
+    None: all have theirs. All are read.
+    """
     told = {"ids": entry.ids_sha256, "ends": entry.ends_sha256, "keys": entry.keys_sha256}
     files = {shard_file(folder, number, name): hashed for name, hashed in told.items()}
-    return all(path.is_file() and sha256_of_file(path) == hashed for path, hashed in files.items())
+    return next((path for path, hashed in files.items() if not _has_hash(path, hashed)), None)
 
 
 def shard_file(folder: Path, number: int, name: str) -> Path:
@@ -127,13 +126,45 @@ def _npy(array: NDArray[np.generic]) -> bytes:
     return stream.getvalue()
 
 
-def _load(path: Path) -> NDArray[Any]:
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-
-
-def _damaged(path: Path, why: str) -> DataError:
+def damaged(path: Path, why: str) -> DataError:
+    """Return the error that names a damaged file of a corpus."""
     return DataError(
         f"the corpus is damaged: {why}",
         where=str(path),
-        cure="build it again with the same sources and settings: what is whole is kept",
+        cure="build it again, with its sources and this folder as --corpus-folder: what is whole "
+        "is kept",
     )
+
+
+def _loaded(folder: Path, number: int, name: str, kind: DTypeLike) -> NDArray[Any]:
+    path = shard_file(folder, number, name)
+    try:
+        found = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except _NOT_NPY as error:
+        raise damaged(path, str(error)) from error
+    if found.ndim != 1 or found.dtype != kind:
+        raise damaged(path, "it holds something else than one row of 64-bit numbers")
+    return found
+
+
+def _are_borders(ends: Int64, *, documents: int, tokens: int) -> bool:
+    """Say whether documents of one token and more end there, the last of them with the shard."""
+    if ends.size != documents or not documents:
+        return False
+    return bool(ends[0] > 0 and ends[-1] == tokens and (ends[1:] > ends[:-1]).all())
+
+
+def _mapped(path: Path, tokens: int, dtype: str) -> Ids:
+    try:
+        if path.stat().st_size == tokens * np.dtype(dtype).itemsize:
+            return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(tokens,)))
+    except (OSError, ValueError) as error:
+        raise damaged(path, str(error)) from error
+    raise damaged(path, f"it does not hold {tokens:,} tokens")
+
+
+def _has_hash(path: Path, hashed: str) -> bool:
+    try:
+        return sha256_of_file(path) == hashed
+    except OSError:
+        return False

@@ -192,6 +192,8 @@ def _corpus(sources: CorpusSources, tokenizer: Tokenizer, ground: Ground) -> Cor
             )
         corpus = open_corpus(built[0])
         corpus.require_tokenizer(tokenizer)
+        if ground.world.is_main:  # it reads all files; building does as well
+            corpus.require_whole()
         if sources.column not in {CorpusSettings().column, corpus.manifest.wording.column}:
             raise InputError(
                 f"the text column {sources.column!r} means nothing for a corpus that was built",

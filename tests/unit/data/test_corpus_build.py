@@ -156,13 +156,13 @@ def again(folder: Path, *names: str, **changes: object):
     return built(folder, *sources, **{"shard_tokens": 200, "block_documents": 7} | changes)
 
 
-def test_a_finished_corpus_is_used_again_without_reading(folder, monkeypatch):
+def test_a_finished_corpus_is_used_again_without_reading_its_sources(folder, monkeypatch):
     before = bytes_of(folder), (folder / "manifest.json").stat().st_mtime_ns
 
     def refuse(*args, **kwargs):
         raise AssertionError
 
-    for name in ("sha256_of_file", "write_shard", "blocks_of", "is_whole"):
+    for name in ("sha256_of_file", "write_shard", "blocks_of"):
         monkeypatch.setattr(corpus_build, name, refuse)
     corpus = again(folder)
     assert len(corpus.shards) > 3
@@ -188,16 +188,52 @@ def test_a_torn_shard_is_made_again(folder, name, fault):
     assert bytes_of(folder) == before
 
 
-def test_a_changed_byte_is_seen_where_building_goes_on(folder):
+@pytest.mark.parametrize("name", ["ids-00001.bin", "ends-00001.npy", "keys-00001.npy"])
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_changed_byte_is_seen_and_building_again_mends_it(folder, name, is_finished):
     before = bytes_of(folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["is_finished"] = False
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    content = bytearray((folder / "ids-00001.bin").read_bytes())
-    content[0] ^= 1
-    (folder / "ids-00001.bin").write_bytes(content)
+    change_manifest(folder, lambda told: told.update(is_finished=is_finished))
+    content = bytearray((folder / name).read_bytes())
+    content[-8] ^= 1  # of the last entry: the file keeps its size
+    (folder / name).write_bytes(content)
+    if is_finished:
+        with pytest.raises(DataError, match=rf"{name}: the corpus is damaged: .* is kept"):
+            open_corpus(folder).require_whole()
     again(folder)
     assert bytes_of(folder) == before
+    open_corpus(folder).require_whole()
+
+
+@pytest.mark.parametrize("borders", ["falling", "equal", "below 0", "too far", "too early"])
+def test_borders_that_part_no_documents_are_told_without_a_hash(folder, borders):
+    ends = np.load(folder / "ends-00001.npy")
+    place, value = {
+        "falling": (1, ends[2] + 1),
+        "equal": (1, ends[0]),
+        "below 0": (0, -3),
+        "too far": (-1, ends[-1] + 1),
+        "too early": (-1, ends[-1] - 1),
+    }[borders]
+    ends[place] = value
+    np.save(folder / "ends-00001.npy", ends)
+    told = r"ends-00001\.npy: the corpus is damaged: it does not part \d+ tokens into \d+ doc"
+    with pytest.raises(DataError, match=told):
+        open_corpus(folder)
+
+
+def test_counts_that_are_not_those_of_the_files_are_mended_by_building_again(folder):
+    before = bytes_of(folder)
+    change_manifest(folder, lambda told: told["shards"][1]["tally"].update(documents=2))
+    with pytest.raises(DataError, match=r"ends-00001\.npy: the corpus is damaged"):
+        open_corpus(folder)
+    again(folder)
+    assert bytes_of(folder) == before
+
+
+def change_manifest(folder: Path, change: Callable) -> None:
+    told = json.loads((folder / "manifest.json").read_text())
+    change(told)
+    (folder / "manifest.json").write_text(json.dumps(told))
 
 
 def test_whole_shards_are_not_made_again(folder, monkeypatch):
@@ -301,6 +337,9 @@ def test_another_tokenizer_is_refused(folder, tmp_path):
     with pytest.raises(DataError, match="made by another tokenizer"):
         open_corpus(folder).require_tokenizer(other)
     open_corpus(folder).require_tokenizer(tiny_tokenizer())
+    change_manifest(folder, lambda told: told["wording"].update(cls_id=7))
+    with pytest.raises(DataError, match="made by another tokenizer"):
+        open_corpus(folder).require_tokenizer(tiny_tokenizer())
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

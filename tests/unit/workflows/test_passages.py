@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from potstill.data import contamination
+from potstill.errors import DataError
 from potstill.train.world import World
 from potstill.workflows.masked_lm import MaskedLMRecipe
 from potstill.workflows.passages import CorpusSources, Ground, PassageSet, read_passages
@@ -79,3 +80,19 @@ def test_held_out_text_beyond_its_tokens_is_left_unread_and_told(tmp_path: Path)
     (told,) = part.warnings
     assert told.startswith(f"the 5 held-out documents have {tokens} tokens: ")
     assert "are measured (held_out_tokens)" in told
+
+
+def test_a_corpus_that_was_damaged_is_not_trained_on_and_is_mended_from_its_texts(
+    tmp_path: Path,
+) -> None:
+    whole = read(tmp_path)
+    file = whole.corpus.folder / "ids-00000.bin"
+    content = file.read_bytes()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    ground = Ground(out=tmp_path / "other", world=World(), device=torch.device("cpu"))
+    recipe = MaskedLMRecipe(max_length=32, held_out_documents=5)
+    named = CorpusSources(files=[whole.corpus.folder])
+    with pytest.raises(DataError, match=r"ids-00000\.bin: the corpus is damaged: its sha256"):
+        read_passages(named, tiny_tokenizer(), recipe, ground)
+    assert read(tmp_path).identity == whole.identity
+    assert file.read_bytes() == content
