@@ -106,7 +106,7 @@ def move_into_place(staged: Path, target: Path) -> None:
         flush_folder(target.parent)
 
 
-def require_free(target: Path, *, but: Collection[str] = ()) -> None:
+def require_free(target: Path, *, but: Collection[str] = (), flag: str = "--out") -> None:
     """Check that `target` is absent or an empty folder, and that its parent can be written.
 
     Called before long work too, so that a run does not fail at its last step.
@@ -114,6 +114,7 @@ def require_free(target: Path, *, but: Collection[str] = ()) -> None:
     Args:
         target: where something will be written.
         but: names of files that may stand there.
+        flag: names the folder, for the one who is refused.
 
     Raises:
         OutputError: with the reason and a way out.
@@ -121,7 +122,7 @@ def require_free(target: Path, *, but: Collection[str] = ()) -> None:
     with told_in_one_line(target):
         fault = _why_not_free(target, but)
         if fault:
-            raise OutputError(fault, where=str(target), cure="name a new folder with --out")
+            raise OutputError(fault, where=str(target), cure=f"name a new folder with {flag}")
         parent = target.absolute().parent
         while not parent.exists():
             parent = parent.parent

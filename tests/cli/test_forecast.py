@@ -145,6 +145,7 @@ def test_as_a_library_call(ground: Path, tmp_path: Path) -> None:
         (("--teacher", "a", "--model", "b"), "a forecast is of one run"),
         (("--model", "teacher", "--layers", "1"), "--layers means nothing for the task masked-lm"),
         (("--teacher", "teacher", "--price-per-hour", "-1"), "price_per_hour is -1"),
+        (("--teacher", "teacher", "--price-per-hour", "inf"), "price_per_hour is inf"),
         (("--teacher", "teacher", "--seconds", "-1"), "seconds is -1"),
         (("--model", "teacher", "--keep", "0"), "--keep means nothing for the task masked-lm"),
         (("--model", "teacher", "--set", "rows_per_step=4"), "rows_per_step means nothing"),

@@ -9,6 +9,7 @@ Legend: E tokens of all evaluation texts, W windows, N tokens of a stretch of a 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from potstill.data.corpus_shards import Int64, Shard
 from potstill.data.opening import opened
 from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
-from potstill.errors import DataError
+from potstill.errors import DataError, OutputError, StorageError
 from potstill.files import sha256_of_file, write_atomically
 from potstill.hub_names import is_hub
 from potstill.text.tokenizer import Tokenizer
@@ -59,7 +60,10 @@ def find_contamination(
     *,
     tell: Tell | None = None,
 ) -> Contamination:
-    """Find the documents that hold evaluation texts; what was found is kept in the corpus folder.
+    """Find the documents that hold evaluation texts.
+
+    What was found is kept in the corpus folder, for the next run; where that cannot be written, it
+    is looked for again.
 
     Args:
         corpus: made by `tokenizer`.
@@ -69,14 +73,14 @@ def find_contamination(
 
     Raises:
         DataError: a source cannot be read or has no text, or the tokenizer is another one.
-        StorageError: the disk is full.
     """
     corpus.require_tokenizer(tokenizer)
     cache = corpus.folder / f"contamination-{_hash(corpus, evaluation)}.json"
-    found = _kept(cache)
+    found = _kept(cache, documents=corpus.documents)
     if found is None:
         found = _found(corpus, evaluation, tokenizer, tell)
-        write_atomically(cache, json.dumps({"schema": _SCHEMA} | asdict(found)).encode())
+        with contextlib.suppress(OutputError, StorageError):
+            write_atomically(cache, json.dumps({"schema": _SCHEMA} | asdict(found)).encode())
     return found
 
 
@@ -245,12 +249,15 @@ def _source_hash(source: object) -> str:
     return digest.hexdigest()
 
 
-def _kept(path: Path) -> Contamination | None:
-    """Return an earlier result; None if there is none that can be read."""
+def _kept(path: Path, *, documents: int) -> Contamination | None:
+    """Return an earlier result of a corpus of so many documents; None if none can be read."""
     try:
         content = json.loads(path.read_bytes())
         if content.pop("schema") != _SCHEMA:
             return None
-        return Contamination(**content | {"documents": tuple(content["documents"])})
+        found = Contamination(**content | {"documents": tuple(content["documents"])})
+        counts = found.evaluation_texts, found.short_texts, found.tokens
+        are_numbers = all(type(each) is int and each >= 0 for each in (*counts, *found.documents))
+        return found if are_numbers and max(found.documents, default=-1) < documents else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -240,7 +240,8 @@ def _stored(folder: Path) -> CorpusManifest | None:
     """
     stored = read_manifest(folder)
     if stored is None:
-        require_free(folder, but=(LOCK, *(path.name for path in leftovers(folder / FILE))))
+        leavings = (LOCK, *(path.name for path in leftovers(folder / FILE)))
+        require_free(folder, but=leavings, flag="--corpus-folder")
     return stored
 
 

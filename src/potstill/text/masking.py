@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import RecipeError
+from potstill.recipe import require_range
 from potstill.text.ragged import RaggedBatch
 from potstill.text.tokenizer import Tokenizer
 
@@ -42,12 +43,13 @@ class MaskingShares:
 
     def __post_init__(self) -> None:
         """Refuse shares outside 0 to 1."""
-        if not 0.0 < self.chosen < 1.0:
-            raise RecipeError(f"mask_share is {self.chosen:g}", allowed="above 0 and below 1")
-        if self.hidden < 0.0 or self.random < 0.0 or self.hidden + self.random > 1.0:
+        require_range("mask_share", self.chosen, above=0.0, below=1.0)
+        require_range("mask_hidden", self.hidden, at_least=0.0, at_most=1.0)
+        require_range("mask_random", self.random, at_least=0.0, at_most=1.0)
+        if self.hidden + self.random > 1.0:
             raise RecipeError(
                 f"mask_hidden is {self.hidden:g} and mask_random {self.random:g}",
-                allowed="shares from 0 that add up to 1 at most; the rest is kept",
+                allowed="shares that add up to 1 at most; the rest is kept",
             )
 
 

@@ -6,6 +6,7 @@ build it, where the run will find it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class ForecastOptions:
         """Refuse what cannot be measured."""
         require_range("seconds", self.seconds, at_least=0.0, below=_HOUR)
         if self.price_per_hour is not None:
-            require_range("price_per_hour", self.price_per_hour, at_least=0.0)
+            require_range("price_per_hour", self.price_per_hour, at_least=0.0, below=math.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,6 +190,12 @@ def _corpus(sources: CorpusSources, tokenizer: Tokenizer, ground: Ground) -> Cor
                 where=str(built[0]),
                 cure="name it alone, or the files that it shall be built of",
             )
+        if sources.folder is not None and sources.folder.absolute() != built[0].absolute():
+            raise InputError(
+                "another folder means nothing for a corpus that was built",
+                where=f"--corpus-folder {sources.folder}",
+                cure="leave --corpus-folder out, or name the files that it shall be built of",
+            )
         corpus = open_corpus(built[0])
         corpus.require_tokenizer(tokenizer)
         if ground.world.is_main:  # it reads all files; building does as well

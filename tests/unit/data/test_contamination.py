@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,7 +152,17 @@ def test_what_was_found_is_kept_for_the_same_files_alone(corpus, tmp_path, monke
     assert len(list(corpus.folder.glob("contamination-*.json"))) == 2
 
 
-@pytest.mark.parametrize("torn", [b"", b"[]", b'{"schema": 1}', b'{"schema": 9, "documents": []}'])
+TOLD = b'{"schema": 1, "evaluation_texts": 1, "short_texts": 0, "tokens": 9, "documents": ['
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [
+        *(b"", b"[]", b'{"schema": 1}', b'{"schema": 9, "documents": []}'),
+        *(TOLD + b'"x"]}', TOLD + b"99]}", TOLD + b"-1]}", TOLD + b"true]}"),
+        TOLD.replace(b"0", b'"x"') + b"]}",
+    ],
+)
 def test_a_torn_result_is_found_again(corpus, torn):
     before = found_in(corpus, sentence(*range(20)))
     (file,) = corpus.folder.glob("contamination-*.json")
@@ -157,6 +170,21 @@ def test_a_torn_result_is_found_again(corpus, torn):
     file.write_bytes(torn)
     assert found_in(corpus, sentence(*range(20))) == before
     assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("fault", [errno.EROFS, errno.ENOSPC])
+def test_where_nothing_can_be_kept_it_is_found_all_the_same(corpus, fault, monkeypatch):
+    replace = Path.replace
+
+    def refused(path, target):
+        if target.parent == corpus.folder:
+            raise OSError(fault, os.strerror(fault))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    assert found_in(corpus, sentence(*range(20))).documents == (0, 2)
+    assert found_in(corpus, sentence(*range(20))).documents == (0, 2)
+    assert not list(corpus.folder.glob("contamination-*"))
 
 
 def test_a_hash_that_meets_by_chance_is_no_hit(corpus, monkeypatch):

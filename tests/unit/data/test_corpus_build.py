@@ -346,10 +346,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     source = write_text(tmp_path / "a.txt", sentences(3))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "letter").write_text("mine")
-    with pytest.raises(OutputError, match="the output folder is not empty"):
-        built(tmp_path / "out", source)
-    with pytest.raises(OutputError, match="the output is a file"):
-        built(source, source)
+    for folder, told in [(tmp_path / "out", "folder is not empty"), (source, "is a file")]:
+        with pytest.raises(OutputError, match=f"the output {told}.* with --corpus-folder"):
+            built(folder, source)
 
 
 def test_large_vocabularies_get_32_bits(tmp_path):

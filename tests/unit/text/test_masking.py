@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -127,6 +129,10 @@ def test_nothing_to_hide_is_no_fault() -> None:
         ({"chosen": 0.0}, "mask_share is 0"),
         ({"chosen": 1.0}, "mask_share is 1"),
         ({"hidden": 0.9, "random": 0.2}, "mask_hidden is 0.9 and mask_random 0.2"),
+        ({"chosen": math.nan}, "mask_share is nan"),
+        ({"hidden": math.nan}, "mask_hidden is nan; allowed: at least 0 and at most 1"),
+        ({"random": math.nan}, "mask_random is nan; allowed: at least 0 and at most 1"),
+        ({"hidden": math.inf}, "mask_hidden is inf"),
     ],
 )
 def test_shares_that_cannot_be_are_refused(shares: dict[str, float], complaint: str) -> None:

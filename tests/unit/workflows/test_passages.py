@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from potstill.data import contamination
-from potstill.errors import DataError
+from potstill.errors import DataError, InputError
 from potstill.train.world import World
 from potstill.workflows.masked_lm import MaskedLMRecipe
 from potstill.workflows.passages import CorpusSources, Ground, PassageSet, read_passages
@@ -96,3 +96,16 @@ def test_a_corpus_that_was_damaged_is_not_trained_on_and_is_mended_from_its_text
         read_passages(named, tiny_tokenizer(), recipe, ground)
     assert read(tmp_path).identity == whole.identity
     assert file.read_bytes() == content
+
+
+def test_a_folder_for_a_corpus_that_is_built_already_is_refused(tmp_path: Path) -> None:
+    built = read(tmp_path).corpus.folder
+    ground = Ground(out=tmp_path / "other", world=World(), device=torch.device("cpu"))
+    recipe = MaskedLMRecipe(max_length=32, held_out_documents=5)
+    told = r"--corpus-folder \S+zzz: another folder means nothing for a corpus that was built"
+    with pytest.raises(InputError, match=told):
+        read_passages(
+            CorpusSources(files=[built], folder=tmp_path / "zzz"), tiny_tokenizer(), recipe, ground
+        )
+    same = CorpusSources(files=[built], folder=built)
+    assert read_passages(same, tiny_tokenizer(), recipe, ground).corpus.folder == built
