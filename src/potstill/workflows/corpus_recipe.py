@@ -13,6 +13,8 @@ from potstill.recipe import TrainingRecipe, require_range, with_settings
 Recipe = TypeVar("Recipe", bound="CorpusRecipe")
 
 _PEAK = 5e-4  # Sanh et al. 2019
+_TOKENS = 2**53  # all below are exact as floating-point numbers
+LARGEST = 1e6  # of weights, temperatures and powers: far above sense, far below an overflow
 _INSTEAD = {  # what a training on a corpus has in the place of settings of other trainings
     "rows_per_step": "set step_tokens, the tokens of a step",
     "length_pools": "leave it out: micro-batches are of equal tokens",
@@ -50,13 +52,13 @@ class CorpusRecipe(TrainingRecipe):
         """Refuse what cannot be run, with the setting's name."""
         TrainingRecipe.__post_init__(self)
         require_range("scores", self.scores, at_least=1)
-        require_range("tokens", self.tokens, at_least=0)
+        require_range("tokens", self.tokens, at_least=0, below=_TOKENS)
         require_range("max_length", self.max_length, at_least=16)
         for name in ("step_tokens", "batch_tokens"):
-            require_range(name, getattr(self, name), at_least=self.max_length)
+            require_range(name, getattr(self, name), at_least=self.max_length, below=_TOKENS)
         for name in ("held_out_documents", "held_out_tokens"):
             require_range(name, getattr(self, name), at_least=1)
-        require_range("mask_smoothing", self.mask_smoothing, at_least=0.0, below=math.inf)
+        require_range("mask_smoothing", self.mask_smoothing, at_least=0.0, at_most=LARGEST)
 
     def idle_settings(self) -> Mapping[str, str]:
         """Return what nothing reads as the other settings stand, and what would make it read."""

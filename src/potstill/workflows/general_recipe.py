@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from potstill.distillation.layers import CHOICES
 from potstill.distillation.objective import COSINE, RELATIONS, SOFT
 from potstill.distillation.student import ARCHITECTURES
 from potstill.recipe import require_choice, require_range, settings_named
-from potstill.workflows.corpus_recipe import CorpusRecipe
+from potstill.workflows.corpus_recipe import LARGEST, CorpusRecipe
 
 LIVE, STORED = "live", "stored"
 SIGNALS = (LIVE, STORED)
@@ -57,14 +56,14 @@ class GeneralRecipe(CorpusRecipe):
         """Refuse what cannot be run, with the setting's name."""
         CorpusRecipe.__post_init__(self)
         for name in TERMS:
-            require_range(name, getattr(self, name), at_least=0.0, below=math.inf)
+            require_range(name, getattr(self, name), at_least=0.0, at_most=LARGEST)
         for name in ("layers", "width", "relation_layer", "relation_heads"):
             require_range(name, getattr(self, name), at_least=0)
         require_choice("choose", self.choose, CHOICES)
         require_choice("architecture", self.architecture, ARCHITECTURES)
         require_choice("signals", self.signals, SIGNALS)
         require_range("top_words", self.top_words, at_least=1)
-        require_range("temperature", self.temperature, above=0.0, below=math.inf)
+        require_range("temperature", self.temperature, above=0.0, at_most=LARGEST)
         require_range("other_share", self.other_share, at_least=0.0, at_most=1.0)
 
     def idle_settings(self) -> Mapping[str, str]:

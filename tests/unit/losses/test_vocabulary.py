@@ -227,6 +227,26 @@ def test_some_words_and_the_rest_are_what_plain_torch_gives(
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.parametrize("decided", [0.3, 1.0])  # 5 % and 78 % of the probability are kept
+def test_fp16_rounds_little_off_the_likeliest_of_a_real_vocabulary(decided: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    words = torch.randn(30_522, 64, generator=draw) * decided
+    features, others = (torch.randn(16, 64, generator=draw) for _ in range(2))
+    bias, targets = torch.zeros(len(words)), torch.full((16,), NO_TARGET)
+    exact = top_of(Decoder(features, words, bias), 64, 2.0)
+    rounded = TopWords(exact.words_PK, exact.log_p_PK.half().float())
+    losses, slopes = [], []
+    for teacher in (rounded, exact):
+        own = (features + 0.3 * others).requires_grad_()
+        loss, _ = vocabulary_losses(Decoder(own, words, bias), targets, teacher, temperature=2.0)
+        loss.backward()
+        losses.append(loss.item())
+        assert own.grad is not None
+        slopes.append(own.grad)
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
+    assert (slopes[0] - slopes[1]).norm() < 5e-3 * slopes[1].norm()
+
+
 @given(seed=st.integers(0, 99), kept=st.integers(1, V))
 def test_some_words_never_lose_more_than_all(seed: int, kept: int) -> None:
     found = case(seed, 5)
