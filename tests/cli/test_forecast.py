@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import potstill
+from potstill.distillation.guessing import Guesser
+from potstill.distillation.stored_guesses import Guessed
 from potstill.train.checkpoints import CheckpointFolder, RunState
 from tests.command_line import said
 from tests.corpora import write_patterns
@@ -72,6 +76,39 @@ def test_nothing_is_left_but_the_corpus(
         *("training", "steps", "tokens", "tokens/s", "memory at its peak"),
         *("disk for checkpoints", "corpus"),
     }
+
+
+def test_a_teacher_that_will_be_stored_is_reckoned_once_and_not_in_the_steps(
+    capsys: pytest.CaptureFixture[str],
+    ground: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pause = 0.2  # of each asking, far above what a step takes
+
+    def slow(guesser: Guesser, *asked: Any) -> Guessed:
+        time.sleep(pause)
+        return ask(guesser, *asked)
+
+    ask = Guesser.ask
+    more = ("--teacher", ground / "teacher", "--recipe", "potstill", "--set", "signals=stored")
+    more += ("--set", "top_words=9", "--epochs", "6")
+    with monkeypatch.context() as patch:
+        patch.setattr(Guesser, "ask", slow)
+        found = said(capsys, *words_of(ground, tmp_path / "out", *more, "--json")).answer
+    assert [file.name for file in tmp_path.iterdir()] == ["out.corpus"]
+    measured = found["measured"]
+    assert measured["seconds"] < measured["steps"] * pause
+    once = pause * found["tokens"] / 6 / SMALL["step_tokens"]  # of an epoch
+    assert once < measured["storing_seconds"] < 2.5 * once  # a step has one micro-batch or two
+    assert found["seconds"] > measured["storing_seconds"]
+
+    live = said(capsys, *words_of(ground, tmp_path / "out", *more[:4], "--json")).answer
+    run = ["distill", *more, "--corpus", found["corpus"], "--out", tmp_path / "out", *FLAGS]
+    run += ["--signals-folder", tmp_path / "said", "--learning-rate", "2e-2", "--threads", "1"]
+    assert said(capsys, *run).status in {0, 1}  # an untrained teacher has naught to say
+    written = sum(file.stat().st_size for file in (tmp_path / "said").rglob("*.bin"))
+    assert found["disk_bytes"] - live["disk_bytes"] == pytest.approx(written, rel=0.1)
 
 
 def test_folders_above_the_output_are_made(

@@ -151,6 +151,8 @@ def print_forecast(found: Forecast) -> None:
         "disk for checkpoints": f"{found.disk_bytes / 2**30:.2f} GiB",
         "corpus": found.corpus,
     }
+    if found.measured["storing_seconds"]:
+        facts["of it the teacher"] = clock(found.measured["storing_seconds"])
     if found.price is not None:
         facts["price"] = f"{found.price:,.2f}"
     print_facts(facts)

@@ -24,7 +24,7 @@ from torch import Tensor
 from potstill.distillation.narrow import StudentBesideMap
 from potstill.distillation.objective import COSINE, RELATIONS, SOFT, require_terms
 from potstill.distillation.relation_term import RelationTerm
-from potstill.distillation.stored_guesses import Guessed, StoredGuesses
+from potstill.distillation.stored_guesses import Guessed, Guesses
 from potstill.losses.hidden_states import cosine_loss
 from potstill.losses.vocabulary import NO_TARGET, Decoder, TopWords, vocabulary_losses
 from potstill.models.encoder import EncoderOutput
@@ -85,7 +85,7 @@ class GeneralObjective:
     relation_heads: int = 12
     precision: Precision = "fp32"  # of the teacher
     how: How = "auto"
-    stored: StoredGuesses | None = None  # instead of asking the teacher at every step
+    stored: Guesses | None = None  # instead of asking the teacher at every step
 
     def __post_init__(self) -> None:
         """Refuse an objective without a term."""

@@ -5,6 +5,7 @@ Legend: P positions at which the vocabulary is asked, R those of a chunk, K like
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,6 +87,32 @@ class Guesser:
         if not words:
             return np.zeros((0, kept), dtype=np.int64), np.zeros((0, kept), dtype=np.float32)
         return np.concatenate(words), np.concatenate(log_p)
+
+
+@dataclass(slots=True)
+class ClockedGuesses:
+    """A teacher that is asked where a stored one would be read, its time apart: for a forecast."""
+
+    guesser: Guesser
+    seconds: float = 0.0  # of asking
+
+    def begin(self) -> None:
+        """Forget the time until now: a warm-up's."""
+        self.seconds = 0.0
+
+    def read(self, rows: Int64) -> Guessed:
+        """Ask of some passages, as they would be asked before the first step, and clock it."""
+        began = time.perf_counter()
+        rows = np.sort(rows)
+        found = self.guesser.ask(rows, np.random.default_rng(rows))
+        self.seconds += time.perf_counter() - began
+        return found
+
+    def disk_bytes(self, lengths: NDArray[np.integer]) -> int:
+        """Return what the answers take on disk, of passages of these lengths."""
+        tokens = int(lengths.sum(dtype=np.int64))
+        places = self.guesser.expected_places(tokens)
+        return self.guesser.shape().size_bytes(tokens, places, len(lengths))
 
 
 def _counts(batch: GeneralBatch, order: Int64) -> Int64:

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -91,6 +91,14 @@ Ask = Callable[
     [Int64, np.random.Generator], Guessed
 ]  # passages and what their hiding is drawn from
 Tell = Callable[[int, int], None]  # passages done, passages of all
+
+
+class Guesses(Protocol):
+    """What a teacher has said of passages."""
+
+    def read(self, rows: Int64) -> Guessed:
+        """Return what it says of some passages, in the order of their numbers."""
+        ...
 
 
 class StoredGuesses:

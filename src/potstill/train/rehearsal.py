@@ -59,6 +59,7 @@ def rehearse(  # noqa: PLR0913 - the parts of a run, each of its own kind
     seconds: float,
     world: World | None = None,
     tell: Tell | None = None,
+    warmed: Callable[[], None] | None = None,
 ) -> Rehearsal:
     """Do the first steps of a run and measure them.
 
@@ -71,6 +72,7 @@ def rehearse(  # noqa: PLR0913 - the parts of a run, each of its own kind
         seconds: of steps to be measured; at least five steps are, and never more than the run has.
         world: the processes; None: this one alone.
         tell: called in the main process after each step.
+        warmed: called when the clock begins.
 
     Raises:
         Diverged, OutOfMemory, StorageError: as `train` would.
@@ -82,6 +84,8 @@ def rehearse(  # noqa: PLR0913 - the parts of a run, each of its own kind
     for step in range(min(_WARM_STEPS, schedule.total_steps - 1)):
         run.step(schedule.learning_rate(step))
     warm = run.state.step
+    if warmed is not None:
+        warmed()
     tokens, began, elapsed = run.state.train_tokens, time.perf_counter(), 0.0
     while run.state.step < schedule.total_steps:
         run.step(schedule.learning_rate(run.state.step))

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import RecipeError
+import numpy as np
+
+from potstill.distillation.guessing import ClockedGuesses
 from potstill.files import require_free, workspace_beside
 from potstill.recipe import require_range
 from potstill.train.progress import Listener, counting
 from potstill.train.rehearsal import Rehearsal, rehearse
 from potstill.workflows.corpus_run import CorpusRun, Training
 from potstill.workflows.general_distill import GeneralDistillation, GeneralInputs
-from potstill.workflows.general_recipe import STORED, GeneralRecipe
+from potstill.workflows.general_recipe import GeneralRecipe
 from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, MaskedLMTraining
 from potstill.workflows.passages import Ground
 from potstill.workflows.task_rows import joined_world, own_device
@@ -51,12 +53,12 @@ class ForecastOptions:
 class Forecast:
     """What a run will take."""
 
-    seconds: float  # of training: steps, scores, checkpoints
+    seconds: float  # of training: steps, scores, checkpoints, and a teacher that is stored
     steps: int
     tokens: int
     tokens_per_second: float
     peak_bytes: int  # memory of this process, or of its card
-    disk_bytes: int  # of checkpoints and the bundle at most, beside the corpus
+    disk_bytes: int  # of checkpoints, stored signals and the bundle at most, beside the corpus
     corpus: str  # folder, which the run will use
     processes: int
     price: float | None
@@ -99,25 +101,26 @@ def forecast(  # noqa: PLR0913 - the parts of a run, each of its own kind
     """
     options = options or ForecastOptions()
     require_free(out)
-    if isinstance(recipe, GeneralRecipe) and recipe.signals == STORED:
-        raise RecipeError(
-            "a forecast asks the teacher at every step",
-            where="signals=stored",
-            cure="leave it out: what is stored is written once, at the pace of the teacher alone",
-        )
     with joined_world(device, threads) as world:
         ground = Ground(out=out, world=world, device=own_device(device, world), listeners=listeners)
-        run: GeneralDistillation | MaskedLMTraining
         if isinstance(inputs, GeneralInputs):
             assert isinstance(recipe, GeneralRecipe), "a distillation has a recipe of its own"
-            run = GeneralDistillation(inputs, recipe, ground)
-        else:
-            assert isinstance(recipe, MaskedLMRecipe), "a masked-LM training has one of its own"
-            run = MaskedLMTraining(inputs, recipe, ground)
+            general = GeneralDistillation(inputs, recipe, ground)
+            clocked: list[ClockedGuesses] = []
+            training = general.training(clocked=clocked)
+            return _forecast(training, general.corpus, options, next(iter(clocked), None))
+        assert isinstance(recipe, MaskedLMRecipe), "a masked-LM training has one of its own"
+        run = MaskedLMTraining(inputs, recipe, ground)
         return _forecast(run.training(), run.corpus, options)
 
 
-def _forecast(training: Training, corpus: CorpusRun, options: ForecastOptions) -> Forecast:
+def _forecast(
+    training: Training,
+    corpus: CorpusRun,
+    options: ForecastOptions,
+    teacher: ClockedGuesses | None = None,
+) -> Forecast:
+    """Measure and reckon; a teacher that will be stored is asked once of each passage."""
     ground = corpus.ground
     with workspace_beside(ground.out) as folder:
         found = rehearse(
@@ -129,8 +132,15 @@ def _forecast(training: Training, corpus: CorpusRun, options: ForecastOptions) -
             seconds=options.seconds,
             world=ground.world,
             tell=counting(ground.listeners, "seconds of steps measured"),
+            warmed=None if teacher is None else teacher.begin,
         )
-    seconds = found.run_seconds(corpus.recipe)
+    storing, stored_bytes = 0.0, 0
+    if teacher is not None:
+        lengths = corpus.passages.train.lengths
+        storing = teacher.seconds / found.tokens * float(lengths.sum(dtype=np.int64))
+        stored_bytes = teacher.disk_bytes(lengths)
+        found = replace(found, seconds=found.seconds - teacher.seconds)
+    seconds = storing + found.run_seconds(corpus.recipe)
     price = options.price_per_hour
     return Forecast(
         seconds=seconds,
@@ -138,11 +148,11 @@ def _forecast(training: Training, corpus: CorpusRun, options: ForecastOptions) -
         tokens=found.total_tokens,
         tokens_per_second=found.tokens_per_second,
         peak_bytes=found.peak_bytes,
-        disk_bytes=round(found.save_bytes * (_CHECKPOINTS + _WEIGHTS / 3)),
+        disk_bytes=round(found.save_bytes * (_CHECKPOINTS + _WEIGHTS / 3)) + stored_bytes,
         corpus=str(corpus.passages.corpus.folder),
         processes=ground.world.size,
         price=None if price is None else price * seconds / _HOUR,
-        measured=_measured(found),
+        measured={**_measured(found), "storing_seconds": storing},
     )
 
 

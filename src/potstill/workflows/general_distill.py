@@ -11,6 +11,7 @@ from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.distillation.general_objective import TERMS, GeneralObjective
+from potstill.distillation.guessing import ClockedGuesses, Guesser
 from potstill.distillation.held_out_terms import HeldOutTerms
 from potstill.distillation.layers import kept_as_asked
 from potstill.distillation.narrow import StudentBesideMap, narrow_beside_map, narrow_config
@@ -99,8 +100,13 @@ class GeneralDistillation:
 
         self.held_out = self.corpus.held_out()
 
-    def training(self) -> GeneralTraining:
-        """Return the student before its first step, and how it is taught."""
+    def training(self, *, clocked: list[ClockedGuesses] | None = None) -> GeneralTraining:
+        """Return the student before its first step, and how it is taught.
+
+        Args:
+            clocked: None, or where a teacher that would be stored is put: it is asked on the way,
+                clocked, and nothing is written.
+        """
         corpus = self.corpus
         teacher = load_task_model(corpus.folder).to(corpus.ground.device)
         teacher.requires_grad_(False)  # noqa: FBT003 - torch's own signature
@@ -108,7 +114,10 @@ class GeneralDistillation:
         keep_products_in(corpus.precision, teacher)
         objective = self._objective(teacher)
         terms = HeldOutTerms(objective, self.held_out)  # of all words, whatever is stored
-        if corpus.recipe.signals == STORED:
+        if corpus.recipe.signals == STORED and clocked is not None:
+            clocked.append(ClockedGuesses(Guesser(objective, corpus.recipe.top_words)))
+            objective = replace(objective, stored=clocked[0])
+        elif corpus.recipe.signals == STORED:
             stored = stored_guesses(corpus, objective, self.signals_folder)
             objective = replace(objective, stored=stored)
 
