@@ -96,8 +96,8 @@ Tell = Callable[[int, int], None]  # passages done, passages of all
 class Guesses(Protocol):
     """What a teacher has said of passages."""
 
-    def read(self, rows: Int64) -> Guessed:
-        """Return what it says of some passages, in the order of their numbers."""
+    def read(self, rows: Int64, *, signals: bool = True) -> Guessed:
+        """Return what it was asked of some passages, in the order of their numbers, and said."""
         ...
 
 
