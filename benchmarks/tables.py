@@ -79,12 +79,17 @@ def heads(result: Result) -> str:
 
 def kills(result: Result) -> str:
     return table(
-        ["kills", "steps", "newest checkpoint at each kill", "weights equal bit for bit"],
+        [
+            *["kills", "steps", "newest checkpoint at each kill", "scores before each kill"],
+            *["left a file half-written", "weights equal bit for bit"],
+        ],
         [
             [
                 str(result["kills"]),
                 str(result["steps"]),
                 " ".join(str(step) for step in result["checkpoint_at_each_kill"]),
+                " ".join(str(count) for count in result["scores_before_each_kill"]),
+                str(result["kills_that_left_a_file_half_written"]),
                 "yes" if result["weights_equal_bit_for_bit"] else "no",
             ]
         ],
