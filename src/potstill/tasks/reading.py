@@ -23,16 +23,17 @@ class RowKind:
 
     label: LabelKind | None = None  # of the column `label`, None where there is none
     needs_pair: bool = False
+    names: str | None = None  # the column of what a model can answer only if it was taught
     stratify: bool = False  # dev rows are carved so that each class keeps its share
     splits_pairs: bool = True  # a text may stand in train and dev with other second texts
 
 
 KINDS: Mapping[str, RowKind] = {
-    "classification": RowKind(label="class", stratify=True),
-    "multi-label": RowKind(label="classes"),
+    "classification": RowKind(label="class", names="label", stratify=True),
+    "multi-label": RowKind(label="classes", names="label"),
     "regression": RowKind(label="number"),
     "ranking": RowKind(label="number", needs_pair=True, splits_pairs=False),
-    "token-classification": RowKind(),
+    "token-classification": RowKind(names="tags"),
     "question-answering": RowKind(splits_pairs=False),
     "embedding": RowKind(label="number"),
 }

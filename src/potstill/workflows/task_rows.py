@@ -63,13 +63,18 @@ def train_and_dev(  # noqa: PLR0913 - what decides two sets of rows
 def carved(
     task: str, rows: Rows, *, dev_share: float, seed: int, has_labels: bool
 ) -> tuple[Rows, Rows]:
-    """Carve dev rows out of others; what belongs together stays on one side."""
+    """Carve dev rows out of others; what belongs together stays on one side.
+
+    Of labels, classes and tags none is left to dev alone: a model is made to answer those of the
+    training rows, and could not be asked for another.
+    """
     kind = reading.KINDS[task]
     return split_rows(
         rows,
         fraction=dev_share,
         seed=seed,
         stratify_by="label" if kind.stratify and has_labels else None,
+        known_by=kind.names if has_labels else None,
         with_pair=kind.splits_pairs,
     )
 

@@ -27,18 +27,34 @@ def counts(rows: Rows) -> Counter:
     return Counter(rows.column("label"))
 
 
-def can_be_split(row_count: int, fraction: float) -> bool:
-    return 0 < round(fraction * row_count) < row_count
+def can_be_split(classes: str, fraction: float) -> bool:
+    is_spared = max(Counter(classes).values()) > 1  # one text of some class
+    return is_spared and 0 < round(fraction * len(classes)) < len(classes)
+
+
+def can_be_spared(rows: Rows, text: str) -> bool:
+    """Tell whether every class of a text has another text."""
+    texts = [other.lower().strip() for other in rows.column("text")]
+    pairs = list(zip(texts, rows.column("label"), strict=True))
+    others = {name for other, name in pairs if other != text}
+    return {name for other, name in pairs if other == text} <= others
 
 
 @given(labels, st.data(), fractions, seeds)
 def test_a_split_is_a_partition_in_which_no_text_straddles(classes, data, fraction, seed):
     texts = data.draw(st.lists(st.sampled_from("ABab "), min_size=len(classes)))[: len(classes)]
-    assume(can_be_split(len(classes), fraction))
-    assume(len({text.lower().strip() for text in texts}) > 1)
-    rest, part = split_rows(rows_of(classes, texts), fraction=fraction, seed=seed)
+    assume(can_be_split(classes, fraction))
+    texts_of = {(text.lower().strip(), name) for text, name in zip(texts, classes, strict=True)}
+    assume(len({text for text, _ in texts_of}) > 1)
+    rows = rows_of(classes, texts)
+    if not any(can_be_spared(rows, text) for text, _ in texts_of):
+        with pytest.raises(DataError, match="the only one of some label"):
+            split_rows(rows, fraction=fraction, seed=seed)
+        return
+    rest, part = split_rows(rows, fraction=fraction, seed=seed)
     assert len(rest) > 0
     assert len(part) > 0
+    assert set(part.column("label")) <= set(rest.column("label"))
     assert sorted(rest.row_numbers + part.row_numbers) == list(range(1, len(classes) + 1))
     assert rest.row_numbers == sorted(rest.row_numbers)
     assert part.row_numbers == sorted(part.row_numbers)
@@ -47,7 +63,7 @@ def test_a_split_is_a_partition_in_which_no_text_straddles(classes, data, fracti
 
 @given(labels, fractions, seeds)
 def test_each_class_keeps_its_share_within_one_row(classes, fraction, seed):
-    assume(can_be_split(len(classes), fraction))
+    assume(can_be_split(classes, fraction))
     _, part = split_rows(rows_of(classes), fraction=fraction, seed=seed)
     for name, count in Counter(classes).items():
         assert abs(counts(part)[name] - fraction * count) < 1
@@ -55,7 +71,7 @@ def test_each_class_keeps_its_share_within_one_row(classes, fraction, seed):
 
 @given(labels, fractions, seeds)
 def test_a_class_of_two_rows_or_more_stands_on_both_sides(classes, fraction, seed):
-    assume(can_be_split(len(classes), fraction))
+    assume(can_be_split(classes, fraction))
     rest, part = split_rows(rows_of(classes), fraction=fraction, seed=seed)
     for name, count in Counter(classes).items():
         if count > 1:
@@ -65,24 +81,24 @@ def test_a_class_of_two_rows_or_more_stands_on_both_sides(classes, fraction, see
 
 @given(labels, fractions, seeds)
 def test_the_size_is_exact_where_the_classes_allow_it(classes, fraction, seed):
-    assume(can_be_split(len(classes), fraction))
+    assume(can_be_split(classes, fraction))
     _, part = split_rows(rows_of(classes), fraction=fraction, seed=seed)
     sizes = Counter(classes).values()
     fewest = sum(max(1, math.floor(fraction * size)) for size in sizes if size > 1)
-    most = sum(min(size - 1, math.ceil(fraction * size)) if size > 1 else 1 for size in sizes)
+    most = sum(min(size - 1, math.ceil(fraction * size)) for size in sizes)
     assert len(part) == min(max(round(fraction * len(classes)), fewest), most)
 
 
 @given(labels, fractions, seeds)
 def test_without_strata_the_size_is_always_exact(classes, fraction, seed):
-    assume(can_be_split(len(classes), fraction))
+    assume(can_be_split(classes, fraction))
     _, part = split_rows(rows_of(classes), fraction=fraction, seed=seed, stratify_by=None)
     assert len(part) == round(fraction * len(classes))
 
 
 @given(labels, fractions, seeds)
 def test_neither_the_order_of_columns_nor_that_of_rows_matters(classes, fraction, seed):
-    assume(can_be_split(len(classes), fraction))
+    assume(can_be_split(classes, fraction))
     rows = rows_of(classes)
     turned = Rows(dict(reversed(rows.columns.items())), "list").take(range(len(rows))[::-1])
     _, part = split_rows(rows, fraction=fraction, seed=seed)
@@ -115,15 +131,29 @@ def test_a_share_too_small_for_any_text_takes_the_smallest():
         assert part.column("text") == ["twice"] * 2
 
 
-def test_a_class_with_a_single_row_is_held_out_last():
-    rest, part = split_rows(rows_of("a" * 20 + "b" * 20 + "c"), fraction=0.1, seed=0)
-    assert counts(part) == {"a": 2, "b": 2}
-    assert counts(rest)["c"] == 1
+@pytest.mark.parametrize("lone", ["c", "cdefghij"])
+def test_the_only_text_of_a_class_is_never_held_out(lone):
+    rest, part = split_rows(rows_of("a" * 20 + "b" * 20 + lone), fraction=0.3, seed=0)
+    assert set(counts(part)) == {"a", "b"}
+    assert set(counts(rest)) == {"a", "b", *lone}
 
 
-def test_classes_of_one_text_each_still_give_two_sides():
-    rest, part = split_rows(rows_of("aabb", ["x", "x", "y", "y"]), fraction=0.25, seed=0)
-    assert len(rest) == len(part) == 2
+def test_classes_of_one_text_each_are_not_split():
+    with pytest.raises(DataError, match=r"^list: each text is the only one of some label.*--dev"):
+        split_rows(rows_of("aabb", ["x", "x", "y", "y"]), fraction=0.25, seed=0)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=3), min_size=4), fractions, seeds)
+def test_of_many_labels_none_is_held_out_alone(found, fraction, seed):
+    found += [["a"], ["a"], ["a"]]
+    assume(0 < round(fraction * len(found)) < len(found))
+    rows = Rows({"text": [str(n) for n in range(len(found))], "label": found}, "list")
+    rest, part = split_rows(rows, fraction=fraction, seed=seed, stratify_by=None, known_by="label")
+    known = {label for each in rest.column("label") for label in each}
+    assert {label for each in part.column("label") for label in each} <= known
+    assert 0 < len(part) <= round(fraction * len(found))
+    often = [each for each in found if each in ([], ["a"])]  # at most one of them has to stay
+    assert len(part) >= min(round(fraction * len(found)), len(often) - 1)
 
 
 def test_duplicates_are_filled_in_without_losing_the_exact_size():
