@@ -30,9 +30,7 @@ JSONL = {
 }
 CSV = {
     "too many fields": (b"text,label\na,b\n\nc,d,e\n", "line 4: the record has 3 fields"),
-    "too few fields": (b'text,label\n"a\nb",c\nd\n', "line 4: the record has 1 fields"),
-    "an open quote": (b'text,label\na,b\n"c,d\ne,f\n', "line 3: the quoting is broken"),
-    "a quote in the middle": (b'text,label\n"a" b,c\n', "line 2: the quoting is broken"),
+    "too few fields": (b"text,label\na,b\n\nd\n", "line 4: the record has 1 fields"),
     "bare carriage returns": (
         b"text,label\ra,b\r",
         "line 1: a carriage return stands outside of quotes",
@@ -43,6 +41,35 @@ CSV = {
     "a header alone": (b"text,label\n", "there are no rows"),
     "nothing but blank lines": (b"\n\r\n", "there are no rows"),
     "nothing at all": (b"", "the file is empty"),
+}
+QUOTED_CSV = {
+    "too few fields": (b'text,label\n"a\nb",c\nd\n', "line 4: the record has 1 fields"),
+    "an open quote": (b'text,label\na,b\n"c,d\ne,f\n', "line 3: the quoting is broken"),
+    "a quote in the middle": (b'text,label\n"a" b,c\n', "line 2: the quoting is broken"),
+}
+OTHER_FORMATS = (
+    "allowed: one record a line, with a tab between fields; to mend it: write texts that hold line "
+    "breaks or tabs to a .jsonl or .csv file"
+)
+OVER_LINES = "a quotation mark is opened that closes at the end of line"
+QUOTED_TSV = {
+    "a text of two lines, first": (
+        b'text\tlabel\n"a\nb"\tc\n',
+        "line 2: the record has 1 fields, the header has 2, and a quotation mark is opened that "
+        f"does not close on the line; {OTHER_FORMATS}",
+    ),
+    "a text of two lines, last": (
+        b'label\ttext\na\t"b\nc"\n',
+        f"line 3: the record has 1 fields, the header has 2; {OTHER_FORMATS}",
+    ),
+    "a text of two lines, alone": (
+        b'text\nx\n"a ""b\n""c""\n\nd"\ny\n',
+        f"line 3: {OVER_LINES} 6: one text or several; {OTHER_FORMATS}",
+    ),
+    "a tab outside of marks": (
+        b'text\tlabel\na "b\tc" d\te\n',
+        f"line 2: the record has 3 fields, the header has 2; {OTHER_FORMATS}",
+    ),
 }
 
 
@@ -75,6 +102,15 @@ def test_a_fault_in_csv_is_named_by_file_and_line(tmp_path, fault):
     assert expected in told_of(tmp_path / "train.csv", content)
     tabs = content.replace(b",", b"\t")
     assert expected in told_of(tmp_path / "train.tsv", tabs)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [*(("csv", each) for each in QUOTED_CSV), *(("tsv", each) for each in QUOTED_TSV)],
+)
+def test_a_fault_of_quoting_is_named_by_file_and_line(tmp_path, name, fault):
+    content, expected = (QUOTED_CSV if name == "csv" else QUOTED_TSV)[fault]
+    assert expected in told_of(tmp_path / f"train.{name}", content)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
