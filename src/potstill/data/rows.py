@@ -85,7 +85,8 @@ class Rows:
 def joined(parts: Sequence[Rows], *, without: str = "") -> Rows:
     """Return the rows of several sources one after another, with the columns that all of them have.
 
-    Rows in which one of these is empty are left out.
+    Rows in which one of these is an empty text or no value are left out; 0, False and an empty list
+    are values.
 
     Args:
         parts: at least one.
@@ -103,5 +104,9 @@ def joined(parts: Sequence[Rows], *, without: str = "") -> Rows:
     if not names:
         raise DataError("these sources have no column in common", where=told)
     columns = ([value for part in parts for value in part.column(name)] for name in names)
-    rows = [row for row in zip(*columns, strict=True) if all(row)]
+    rows = [row for row in zip(*columns, strict=True) if not any(map(_is_empty, row))]
     return Rows({name: [row[place] for row in rows] for place, name in enumerate(names)}, told)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value)

@@ -66,6 +66,14 @@ def test_rows_of_several_sources_keep_the_columns_that_all_have() -> None:
     assert dict(joined([pairs, texts]).columns) == {"text": ["a", "b", "d"]}
 
 
+def test_of_several_sources_only_rows_without_a_value_are_left_out() -> None:
+    values = [0, False, 0.0, [], None, "", "x"]
+    first = Rows({"text": [str(n) for n in range(7)], "idx": values}, "one")
+    found = joined([first, Rows({"text": ["z"], "idx": [0]}, "two")])
+    assert found.column("text") == ["0", "1", "2", "3", "6", "z"]
+    assert found.column("idx") == [0, False, 0.0, [], "x", 0]
+
+
 def test_sources_without_a_common_column_are_refused() -> None:
     with pytest.raises(DataError, match=r"^one, two: these sources have no column in common"):
         joined([Rows({"text": ["a"]}, "one"), Rows({"body": ["b"]}, "two")])
