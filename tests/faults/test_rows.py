@@ -243,6 +243,19 @@ def test_a_missing_column_is_told_with_flag_and_names(tmp_path):
     assert "did you mean 'Texts'? then add --text-column Texts" in line
 
 
+@pytest.mark.parametrize("header", ["body,intent", "intent,body", "context,label_id", "next,class"])
+def test_a_column_that_is_only_a_little_like_the_missing_one_is_not_proposed(tmp_path, header):
+    line = told_of(tmp_path / "train.csv", f"{header}\na,b\n".encode())
+    assert f"(the columns are: {header.replace(',', ', ')})" in line
+    assert line.endswith("to mend it: name the right one with --text-column NAME")
+
+
+@pytest.mark.parametrize("name", ["texts", "TEXT", "text_", "teext"])
+def test_a_column_that_is_much_like_the_missing_one_is_proposed(tmp_path, name):
+    line = told_of(tmp_path / "train.csv", f"{name},intent\na,b\n".encode())
+    assert line.endswith(f"did you mean {name!r}? then add --text-column {name}")
+
+
 def test_a_lone_surrogate_in_a_list_is_told_with_its_place():
     line = told([{"text": "a", "label": "x"}, {"text": "ab\ud800", "label": "x"}])
     assert "list, row 2, field 'text': a lone surrogate U+D800 stands at character 3" in line

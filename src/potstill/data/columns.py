@@ -15,6 +15,7 @@ from potstill.errors import DataError
 
 T = TypeVar("T")
 LabelKind = Literal["class", "classes", "number"]
+_LIKENESS = 0.8  # of two names: "texts" is near to "text" (0.89), "intent" is not (0.6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,7 @@ def _how_to_name(rows: Rows, columns: Columns, ours: str) -> str:
     flag = f"--{ours.replace('_', '-')}-column"
     taken = set(astuple(columns))
     free = {name.casefold(): name for name in rows.columns if name not in taken}
-    close = get_close_matches(getattr(columns, ours).casefold(), free, n=1)
+    close = get_close_matches(getattr(columns, ours).casefold(), free, n=1, cutoff=_LIKENESS)
     if not close:
         return f"name the right one with {flag} NAME"
     meant = free[close[0]]
