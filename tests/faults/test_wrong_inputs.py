@@ -203,9 +203,12 @@ ROWS: Cases = {
     ),
     "a text of its own on every row as label": (
         training_on("".join(f'{{"text": "{n}", "label": "l{n}"}}\n' for n in range(200))),
-        ["bad.jsonl, field 'label'", "180 classes in 180 rows", "--label-column"],
+        ["bad.jsonl, field 'label'", "200 classes in 200 rows", "--label-column"],
     ),
-    "one text alone": (training_on(SAME * 30), ["bad.jsonl", "same text"]),
+    "one text alone": (
+        training_on((SAME + SAME.replace('"x"', '"y"')) * 15),
+        ["bad.jsonl", "same text"],
+    ),
 }
 NAMES_OF_MODELS: Cases = {
     "no such folder": (named_model("no/such/model"), ["no/such/model: no such folder", "hub:"]),

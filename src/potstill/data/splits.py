@@ -60,7 +60,7 @@ def split_rows(
         raise DataError(
             "each text is the only one of some label: none can be held out",
             where=rows.source,
-            cure="give more rows, or name a file of its own with --dev",
+            cure="check which column holds the labels, or name a file of its own with --dev",
         )
     rest = [index for index in range(len(rows)) if index not in held_out]
     return rows.take(rest), rows.take(sorted(held_out))

@@ -31,6 +31,8 @@ PLAIN_METRICS: Mapping[str, Callable[[int], Metric]] = {
     "matthews": Matthews,
 }
 _LABELS_SHOWN = 20
+_FEW_CLASSES = 50  # up to as many each row may have one of its own
+_MOST_CLASSES = 0.9  # a row; above it nearly every label is one of its own, as an id or a text is
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Classification(OfWholeTexts):
         """Find the classes in training rows; numbers are sorted as numbers.
 
         Raises:
-            DataError: fewer than two classes, or so many that labels must be something else.
+            DataError: fewer than two classes, or so many that labels must be something else: few
+                texts of each intent are a task, a column of ids is none.
         """
         labels = sorted(set(rows.column("label")), key=natural_order)
         if len(labels) < 2:
@@ -57,11 +60,12 @@ class Classification(OfWholeTexts):
                 where=f"{rows.source}, field 'label'",
                 allowed="two or more classes",
             )
-        if len(labels) > max(50, len(rows) // 2):
+        if len(labels) > max(_FEW_CLASSES, _MOST_CLASSES * len(rows)):
             raise DataError(
                 f"{len(labels)} classes in {len(rows)} rows",
                 where=f"{rows.source}, field 'label'",
-                cure="name the column of classes with --label-column",
+                allowed=f"at most {_MOST_CLASSES:.0%} as many classes as rows",
+                cure="name the column of classes with --label-column, or give more rows of each",
             )
         return cls(tuple(labels))
 

@@ -17,6 +17,7 @@ from potstill.bundle.manifest import Manifest, fingerprint
 from potstill.bundle.opening import open_model
 from potstill.bundle.write import BundleContent, write_bundle
 from potstill.data.columns import Columns
+from potstill.data.rows import Rows
 from potstill.files import require_free, told_in_one_line
 from potstill.models.loading import load_task_model, load_with_new_head, tensors_of
 from potstill.models.output_scale import answer_in_numbers
@@ -35,6 +36,7 @@ from potstill.tasks.embedding import Embedding
 from potstill.tasks.evaluation import require_value
 from potstill.tasks.kinds import ANSWERABLE, task_from_rows
 from potstill.tasks.regression import Regression
+from potstill.tasks.task import Task
 from potstill.text.ragged import RaggedBatch
 from potstill.train.answer_losses import AnswerLoss, ClassLoss, loss_of
 from potstill.train.automatic import settle
@@ -150,10 +152,12 @@ def finetune(
 class _Finetuning:
     """The parts of one fine-tuning, made in order."""
 
+    task: Task
+
     def __init__(
         self, inputs: Inputs, recipe: FinetuneRecipe, out: Path, device: str, world: World
     ) -> None:
-        self.out, self.world = out, world
+        self.out, self.world, self.recipe = out, world, recipe
         self.device = own_device(device, world)
         precision = resolve_precision(recipe.precision, self.device, training=True)
         self.folder = open_model(inputs.model, allow_pickle=inputs.allow_pickle)
@@ -167,9 +171,11 @@ class _Finetuning:
             dev_share=recipe.dev_share,
             seed=recipe.seed,
             warnings=self.warnings,
+            pose=self._pose,
         )
-        self.task = task_from_rows(recipe.task, self.train_rows)
-        if isinstance(self.task, Embedding):
+        if isinstance(self.task, Regression):
+            self.task = Regression.from_rows(self.train_rows)  # the scale of what is learned
+        elif isinstance(self.task, Embedding):
             self.task = Embedding(embedding_head(self.folder))
         primary = recipe.primary or self.task.primary(has_gold=True)
         self.task.metric(primary)
@@ -202,6 +208,10 @@ class _Finetuning:
             primary=primary,
             precision=precision,
         )
+
+    def _pose(self, rows: Rows) -> None:
+        """Find the task in all labelled rows: those that are carved to be dev rows belong to it."""
+        self.task = task_from_rows(self.recipe.task, rows)
 
     def run(self, listeners: tuple[Listener, ...]) -> Report:
         """Train, keep the best, write the bundle."""

@@ -147,7 +147,7 @@ class _Runner:
             for name in (task.train, task.dev, *task.unlabelled, task.test, task.also_test):
                 self._file(name)
             test = read_test(task, self._file(task.test), self._file(task.also_test))
-            require_metric(task, test)
+            require_metric(task, test, self._labelled(task))
 
     def cells_of(self, task: SuiteTask) -> Iterator[Cell]:
         """Run the cells of a task, its first seed first: it chooses the learning rates."""
@@ -337,6 +337,12 @@ class _Runner:
         chosen = np.random.default_rng(0).permutation(len(rows))[: task.train_rows]
         return rows.take(sorted(chosen.tolist()))
 
+    def _labelled(self, task: SuiteTask) -> Rows | None:
+        """Return the training rows with their labels; vectors are learned without."""
+        if task.task == EMBEDDING:
+            return None
+        return reading.labelled(task.task, self._train(task), columns_of(task))
+
     def _primary(self, task: SuiteTask) -> str | None:
         return task.primary or None
 
@@ -345,8 +351,8 @@ class _Runner:
         if test.rows is None:
             return {}
         notes = {}
-        if task.task != EMBEDDING:
-            train = reading.labelled(task.task, self._train(task), columns_of(task))
+        train = self._labelled(task)
+        if train is not None:
             notes["test_rows_in_train"] = find_overlap(train, test.rows).count
         free = self._unlabelled(task)
         if free is not None:

@@ -28,6 +28,7 @@ from potstill.train.learnable import Learnable
 from potstill.train.world import World, join_world, leave_world
 
 _RARE = 0.25  # of an equal share: below it accuracy says little about a class
+_MANY_CLASSES = 50  # up to as many may have a row each without a word
 # Columns in which rows say what is to be learned, whatever the task.
 _TRUTHS = ("label", "tags", "answers", "answer_starts")
 
@@ -42,12 +43,16 @@ def train_and_dev(  # noqa: PLR0913 - what decides two sets of rows
     seed: int,
     warnings: list[str],
     attach: Callable[[Rows], Rows] | None = None,
+    pose: Callable[[Rows], object] | None = None,
 ) -> tuple[Rows, Rows]:
     """Read training and dev rows; the latter are carved from the former where none are given.
 
-    What `attach` adds to the training rows, one value a row, goes with them to both sides.
+    What `attach` adds to the training rows, one value a row, goes with them to both sides. `pose`
+    is given all training rows before any is carved: it may refuse those that are no task.
     """
     rows = reading.labelled(task, train, columns)
+    if pose is not None:
+        pose(rows)
     if attach is not None:
         rows = attach(rows)
     if dev is None:
@@ -145,6 +150,11 @@ def warn_of_rows(task: Task, train: Rows, dev: Rows, warnings: list[str]) -> Non
     if task.name != "classification":
         return
     counts = Counter(train.column("label"))
+    if len(counts) > max(_MANY_CLASSES, len(train) // 2):
+        warnings.append(
+            f"{len(counts)} classes in {len(train)} training rows of {train.source}: fewer than "
+            "two rows a class; if these are no classes, name their column with --label-column"
+        )
     label, rarest = min(counts.items(), key=lambda item: (item[1], item[0]))
     if rarest < _RARE * len(train) / len(counts):
         warnings.append(

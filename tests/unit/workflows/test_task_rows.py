@@ -8,8 +8,9 @@ import pytest
 
 from potstill.data import Columns
 from potstill.errors import DataError
+from potstill.tasks.classification import Classification
 from potstill.tasks.kinds import task_from_rows
-from potstill.workflows.task_rows import train_and_dev
+from potstill.workflows.task_rows import train_and_dev, warn_of_rows
 
 
 def class_rows() -> list[dict[str, Any]]:
@@ -50,6 +51,21 @@ def test_a_rare_label_is_not_left_to_carved_rows_alone(task: str, seed: int) -> 
     posed = task_from_rows(task, rest)
     assert len(posed.gold(dev)) == len(dev) == pytest.approx(len(ROWS[task]) / 10, abs=3)
     assert len(rest) + len(dev) == len(ROWS[task])
+
+
+def test_few_rows_a_class_are_told() -> None:
+    def told(classes: int, rows: int) -> str:
+        found = [{"text": f"text {n}", "label": str(n % classes)} for n in range(rows)]
+        warnings: list[str] = []
+        train, dev = train_and_dev(
+            "classification", found, found[:1], Columns(), dev_share=0.1, seed=0, warnings=warnings
+        )
+        warn_of_rows(Classification.from_rows(train), train, dev, warnings)
+        return " ".join(warnings)
+
+    assert "77 classes in 150 training rows of list: fewer than two rows a class" in told(77, 150)
+    assert "classes in" not in told(75, 150)
+    assert "classes in" not in told(50, 50)
 
 
 @pytest.mark.parametrize("task", ROWS)
