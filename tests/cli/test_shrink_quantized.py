@@ -143,6 +143,26 @@ def test_a_gate_that_refuses_is_status_3_and_the_student_stays(
     assert report["quantization"]["refusal"] is not None
 
 
+def test_a_teacher_that_does_not_beat_the_trivial_answer_is_status_3_for_both(
+    capsys: pytest.CaptureFixture[str], ground: Ground, tmp_path: Path
+) -> None:
+    lines = (ground.folder / "test.jsonl").read_text().splitlines()
+    praise = [row for row in map(json.loads, lines) if row["label"] == "praise"]
+    words = [*ground.words, "--out", tmp_path / "small", "--quantize", "bf16"]
+    words[words.index("--test") + 1] = write_jsonl(tmp_path / "praise.jsonl", *praise)
+    told = said(capsys, *words, "--floor", "0.5", "--json")
+    assert told.status == 3
+    last = told.err.splitlines()[-1]
+    assert "small: the gate is undecided, floor 50.0%: no retention can be told" in last
+    assert "on which the teacher beats the trivial answer" in last
+    answer = json.loads(told.out)
+    for gate in (answer["gate"], answer["quantized"]["gate_on_test"]):
+        assert (gate["outcome"], gate["value"], gate["rows"]) == ("undecided", None, 30)
+    for name in ("small", "small-bf16"):
+        card = (tmp_path / name / "README.md").read_text()
+        assert "the gate is undecided" in card
+
+
 def test_a_real_floor_is_judged_against_the_student_on_dev_rows(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from potstill.report import Report
 
 _RANKED_SHOWN = 5
 _MORE_TO_LEARN = "give more test rows, more unlabelled text or more layers; the bundle stays"
+_TO_BE_SOLVED = "give test rows on which the teacher beats the trivial answer; the bundle stays"
 
 
 def print_distillation(report: Report, *, as_json: bool) -> None:
@@ -89,8 +90,8 @@ def print_shrink(report: Report, *, as_json: bool) -> None:
     print_line(f"      potstill info {report.bundle}")
 
 
-def require_gate(report: Report, *, accept: str | None, cure: str = _MORE_TO_LEARN) -> None:
-    """Check the floor, where one was asked for.
+def require_gate(report: Report, *, accept: str | None, cure: str | None = None) -> None:
+    """Check the floor, where one was asked for; without a cure it is that of a student.
 
     Raises:
         GateNotMet: it fails, or it is undecided and the value alone was not accepted.
@@ -120,12 +121,13 @@ def require_gates(report: Report, *, accept: str | None) -> None:
             "--accept point; the student stays",
         )
     if small["gate_on_test"] is not None:
-        _require_met(Gate(**small["gate_on_test"]), small["bundle"], accept, _MORE_TO_LEARN)
+        _require_met(Gate(**small["gate_on_test"]), small["bundle"], accept)
 
 
-def _require_met(gate: Gate, where: str, accept: str | None, cure: str) -> None:
+def _require_met(gate: Gate, where: str, accept: str | None, cure: str | None = None) -> None:
+    of_student = _TO_BE_SOLVED if gate.value is None else _MORE_TO_LEARN
     if not gate.is_met(accept):
-        raise GateNotMet(gate.describe(), where=where, cure=cure)
+        raise GateNotMet(gate.describe(), where=where, cure=cure or of_student)
 
 
 def _print_quantized(small: Mapping[str, Any]) -> None:

@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from potstill.metrics.bootstrap import Interval
-from potstill.metrics.gate import Gate, judge_gate
+from potstill.metrics.gate import Gate, judge_gate, undecided_gate
 from potstill.workflows.comparison import ComparedModel, Comparison
 
 
 def gate_of(comparison: Comparison, model: ComparedModel, floor: float | None) -> Gate | None:
-    """Judge a model's retention on the test rows; None without a floor or without a retention."""
-    kept = model.quality.retention if model.quality else None
-    if floor is None or kept is None:
+    """Judge a model's retention on the test rows; None without a floor.
+
+    Beside a teacher that is no better than the trivial answer nothing can be kept: undecided.
+    """
+    if floor is None:
         return None
     assert comparison.test is not None, "there are test rows"
-    return judge_gate(kept, floor=floor, rows=comparison.test.rows, rows_of="test")
+    kept = model.quality.retention if model.quality else None
+    rows = comparison.test.rows
+    if kept is None:
+        return undecided_gate(floor=floor, rows=rows, rows_of="test")
+    return judge_gate(kept, floor=floor, rows=rows, rows_of="test")
 
 
 def measurements(
