@@ -299,6 +299,39 @@ def test_compare_tells_what_evaluate_tells_of_each(
     assert (tmp_path / "flips.csv").read_text().count("\n") >= 1
 
 
+@pytest.mark.parametrize("read", [32, 9])
+def test_all_verbs_cut_alike_where_the_tokenizer_has_a_limit_of_its_own(
+    read: int,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bundle reads what its training read; a plain folder what its tokenizer allows."""
+    encoder, model = write_encoder(tmp_path / "encoder"), tmp_path / "model"
+    limit_tokenizer(encoder, 9)
+    rows = write_conll(tmp_path / "rows.conll", rows_of(entity_row, 96))
+    words = finetuning(encoder, rows, model, "--task", "ner", "--dev", rows, *LEARNS)
+    assert asked(*words).status == 0
+    if read == 9:
+        limit_tokenizer(model, 9)
+    assert potstill.info(model)["max_length"] == potstill.load(model).max_length == read
+    assert potstill.load(model).tokenizer.max_length == read  # transformers looks there
+    measure_here(monkeypatch)
+    test = ("--test", rows, "--json")
+    (found,) = said(capsys, "compare", model, *test, *COMPARES).answer["models"]
+    judged = said(capsys, "evaluate", model, *test, *PLAIN).answer["metrics"]
+    assert found["metrics"]["entity_f1"] == pytest.approx(judged["entity_f1"], abs=1e-5)
+    assert judged["entity_f1"]["value"] > 0.8
+
+
+def limit_tokenizer(folder: Path, tokens: int) -> None:
+    """Make a plain Hugging Face folder of a bundle, with this as the tokenizer's limit."""
+    (folder / "potstill.json").unlink()
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps(settings | {"model_max_length": tokens}))
+
+
 def test_processes_of_their_own_give_the_same_entities(tmp_path: Path) -> None:
     """Words and their places go to the children of a comparison as JSON."""
     encoder = write_encoder(tmp_path / "encoder")

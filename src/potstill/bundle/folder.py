@@ -22,6 +22,7 @@ from potstill.bundle.weights import WeightFiles, find_weights, has_weights
 from potstill.errors import ModelError
 from potstill.text.tokenizer import Tokenizer
 from potstill.text.tokenizer_files import load_tokenizer
+from potstill.text.tokenizer_settings import limit_of_folder
 
 FLOATS = ("F64", "F32", "F16", "BF16")  # the number formats of weights that are not quantized
 
@@ -74,9 +75,17 @@ class ModelFolder:
 
     @property
     def max_length(self) -> int:
-        """Return the tokens at which texts are cut unless told otherwise."""
+        """Return the tokens at which texts are cut unless told otherwise, the same for every verb.
+
+        Where a training noted its length, that goes before the limit of the tokenizer: the model
+        has learned from texts of that length.
+
+        Raises:
+            ModelError: tokenizer_config.json is broken.
+        """
+        noted = self.manifest.max_length if self.manifest else None
         told = [
-            self.manifest.max_length if self.manifest else None,
+            noted or limit_of_folder(self.path),
             self.vectors.max_length if self.vectors else None,
         ]
         return min([self.config.max_length, *(value for value in told if value)])

@@ -78,7 +78,7 @@ def write_bundle(target: Path, content: BundleContent) -> str:
         )
         write_weights(staging, {names[ours]: array for ours, array in tensors.items()})
         if content.tokenizer is not None:
-            content.tokenizer.save(staging)
+            content.tokenizer.save(staging, longest=content.manifest.max_length)
         if content.vectors is not None:
             limit = content.manifest.max_length or content.vectors.max_length
             recipe = replace(content.vectors, max_length=limit)  # one cut for all who read it

@@ -56,7 +56,7 @@ class Model:
         self.folder = folder
         self.tokenizer = tokenizer
         self.engine = engine
-        self.max_length = _checked_length(max_length, folder, tokenizer)
+        self.max_length = _checked_length(max_length, folder)
 
     @property
     def task(self) -> str | None:
@@ -212,10 +212,10 @@ def _of_its_form(folder: ModelFolder, rows: Rows) -> Rows:
     return rows
 
 
-def _checked_length(asked: int | None, folder: ModelFolder, tokenizer: Tokenizer) -> int:
-    """Return the tokens at which a text is cut: as asked, else the least that the folder says."""
+def _checked_length(asked: int | None, folder: ModelFolder) -> int:
+    """Return the tokens at which a text is cut: as asked, else as the folder says."""
     if asked is None:
-        return min(folder.max_length, tokenizer.max_length or folder.max_length)
+        return folder.max_length
     if not 1 <= asked <= folder.config.max_length:
         raise RecipeError(
             f"max_length is {asked}", allowed=f"1 to {folder.config.max_length} for this model"

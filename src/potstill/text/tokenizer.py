@@ -21,11 +21,10 @@ from potstill.files import told_in_one_line, write_atomically
 from potstill.text.encoded import Encoded, Wanted, encode
 from potstill.text.ragged import Int32
 from potstill.text.tokenizer_export import exported_files
+from potstill.text.tokenizer_settings import limit_told
 
 __all__ = ["Encoded", "Tokenizer", "set_prefix_space"]
 
-# Above this, tokenizer_config.json means "no limit": transformers writes 1e30.
-_NO_LIMIT = 1_000_000
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
 _BLANKS = "ĠĊĉ▁"  # blank, line end and tab as byte-level vocabularies write them; SentencePiece's
 
@@ -198,10 +197,7 @@ class Tokenizer:
     @property
     def max_length(self) -> int | None:
         """Return the tokens that tokenizer_config.json allows; None if it sets no limit."""
-        limit = self._config.get("model_max_length", self._config.get("max_len"))
-        if isinstance(limit, bool) or not isinstance(limit, int | float):
-            return None
-        return int(limit) if 0 < limit < _NO_LIMIT else None
+        return limit_told(self._config)
 
     def canonical_bytes(self) -> bytes:
         """Return bytes that change whenever what a model is given could, for a fingerprint."""
@@ -221,8 +217,12 @@ class Tokenizer:
         settings = {"special_tokens": self._special_tokens}
         return "\n".join([self._backend.to_str(), json.dumps(settings, sort_keys=True)]).encode()
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, longest: int | None = None) -> None:
         """Write the files from which this project and transformers load the same tokenizer.
+
+        Args:
+            folder: is made where it is absent.
+            longest: tokens that the model beside it reads; a lower limit is raised to it.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -233,11 +233,16 @@ class Tokenizer:
         files = exported_files(
             self._backend,
             special_tokens=self._special_tokens,
-            config=self._config,
+            config=self._config_allowing(longest),
             uses_token_types=self.uses_token_types,
         )
         for name, content in files.items():
             write_atomically(folder / name, content.encode())
+
+    def _config_allowing(self, tokens: int | None) -> dict[str, Any]:
+        limit = self.max_length
+        is_short = tokens is not None and limit is not None and limit < tokens
+        return self._config | {"model_max_length": tokens} if is_short else self._config
 
     @property
     def _cuts_left(self) -> bool:

@@ -22,6 +22,8 @@ TOKEN_NAMES = (
     "bos_token",
     "eos_token",
 )
+# Above this, tokenizer_config.json means "no limit": transformers writes 1e30.
+_NO_LIMIT = 1_000_000
 _FLAGS_OF_A_TOKEN = ("lstrip", "rstrip", "single_word", "normalized")
 
 
@@ -48,6 +50,23 @@ class TokenizerSettings:
         raise ModelError(
             f"{name} is {value!r}", where=str(self.config_file), allowed="true, false or null"
         )
+
+
+def limit_told(config: Mapping[str, Any]) -> int | None:
+    """Return the tokens of a text that a tokenizer_config.json allows; None: it sets no limit."""
+    limit = config.get("model_max_length", config.get("max_len"))
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        return None
+    return int(limit) if 0 < limit < _NO_LIMIT else None
+
+
+def limit_of_folder(folder: Path) -> int | None:
+    """Return the limit of a model folder's tokenizer_config.json, without loading the tokenizer.
+
+    Raises:
+        ModelError: the file is broken.
+    """
+    return limit_told(read_json(folder / "tokenizer_config.json"))
 
 
 def read_settings(folder: Path, *, mask_takes_blank: bool) -> TokenizerSettings:

@@ -36,6 +36,7 @@ Floats = NDArray[np.floating[Any]]
 
 UNSOLVED = "the baseline does not solve this task: it is not surely above the trivial answer"
 _LABELS_SHOWN = 8
+_READ_BY_TOKEN = ("token-classification", "question-answering")  # others give one output a window
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class Proof:
         length = self.max_length or folder.max_length
         windows = task.windows(
             folder.tokenizer(), self.rows, lengths_of_folder(folder, task, max_length=length)
+        )
+        parts = len(windows.texts.ids if task.name in _READ_BY_TOKEN else windows.texts)
+        assert len(outputs) == parts, (
+            f"{name} gave {len(outputs)} outputs for {parts} windows or tokens: this is a bug"
         )
         order = self.orders[name]
         return task.answers(outputs[:, order] if order else outputs, windows, self.rows)

@@ -29,6 +29,7 @@ from potstill.errors import ModelError, OutputError, RecipeError
 from potstill.models import TaskModel
 from potstill.models.loading import load_task_model, tensors_of
 from potstill.runtime.torch_engine import TorchEngine
+from potstill.text.tokenizer_files import load_tokenizer
 from tests.folders import write_tiny_model
 from tests.tiny import random_batch, tiny_config, tiny_head
 
@@ -412,6 +413,18 @@ def test_texts_are_cut_at_the_least_length_that_the_folder_tells(tmp_path: Path)
     change(folder / "tokenizer_config.json", model_max_length=11)
     assert potstill.load(folder).max_length == 11
     assert potstill.load(folder, max_length=40).max_length == 40
+
+
+def test_the_length_that_a_training_noted_goes_before_the_tokenizers_limit(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "tiny")
+    change(folder / "potstill.json", max_length=30, files={})
+    change(folder / "tokenizer_config.json", model_max_length=11)
+    assert open_folder(folder).max_length == potstill.load(folder).max_length == 30
+    potstill.load(folder).save(tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again", family="bert").max_length == 30  # for transformers
+    change(folder / "potstill.json", max_length=None)
+    potstill.load(folder).save(tmp_path / "unknown")
+    assert load_tokenizer(tmp_path / "unknown", family="bert").max_length == 11
 
 
 @pytest.mark.parametrize("length", [0, -1, 41, 10**9])

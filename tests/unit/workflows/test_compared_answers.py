@@ -123,3 +123,10 @@ def test_single_texts_prove_nothing_of_a_model_of_pairs(folders, name: str):
     of_pairs = replace(folders[name], manifest=replace(manifest, settings={"pairs": True}))
     with pytest.raises(DataError, match="single texts, and the model has learned from pairs"):
         proof_of(folders | {name: of_pairs}, "teacher", "student")
+
+
+@pytest.mark.parametrize("count", [ROWS - 1, ROWS + 1])
+def test_outputs_of_other_windows_are_never_read_as_answers(folders, count: int):
+    proof = proof_of(folders, "teacher")
+    with pytest.raises(AssertionError, match=f"{count} outputs for {ROWS} windows"):
+        judge(proof, {"teacher": np.zeros((count, len(LABELS)))})
