@@ -181,6 +181,20 @@ def test_a_floor_that_is_not_met_ends_with_status_3_and_keeps_the_bundle(
     assert not (tmp_path / "small-teacher").exists()
 
 
+def test_test_rows_that_were_trained_on_are_told_everywhere(
+    ground: Ground, shrunk: Path, tmp_path: Path
+) -> None:
+    train, out = str(ground.folder / "train.jsonl"), tmp_path / "small"
+    inputs = replace(ground.inputs(), teacher=shrunk.with_name("small-teacher"), test=train)
+    recipe = shrink_recipe({**SETTINGS, "epochs": 1, "keep": "0"})
+    report = shrink(inputs, recipe, out=out, run=Run(threads=1))
+    told = "120 of 120 test rows (100.0%) stand in the training rows, 0 of them with another label"
+    assert any(warning.startswith(told) for warning in report.warnings)
+    assert told in (out / "report.html").read_text()
+    assert json.loads((out / "report.json").read_text())["test"]["seen_in"]["training"] == 120
+    assert "test_rows_in_training_rows: 120" in (out / "README.md").read_text()
+
+
 def test_wrong_inputs_are_told_in_one_line_before_any_work(
     capsys: pytest.CaptureFixture[str], ground: Ground, tmp_path: Path
 ) -> None:

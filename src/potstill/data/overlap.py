@@ -24,7 +24,7 @@ class Overlap:
     """How many test rows the training rows give away."""
 
     count: int  # test rows whose text (and pair) stands in the training rows
-    conflicting: int  # those of them that carry another label there
+    conflicting: int | None  # those of them with another label there; None: a side has no labels
     test_rows: int
     examples: tuple[SharedText, ...]  # the first of them, at most five
 
@@ -33,14 +33,17 @@ class Overlap:
         """Return the part of the test rows that overlap, from 0 to 1."""
         return self.count / self.test_rows if self.test_rows else 0.0
 
-    def describe(self, *, beside: str = "training") -> str:
-        """Say it in one line, calling the rows beside the test rows as asked."""
+    def describe(self, *, held_out: str = "test", beside: str = "training") -> str:
+        """Say it in one line, calling both sides as asked."""
+        rows = f"{self.test_rows:,} {held_out} rows"
         if not self.count:
-            return f"none of the {self.test_rows:,} test rows stands in the {beside} rows"
+            return f"none of the {rows} stands in the {beside} rows"
+        others = (
+            "" if self.conflicting is None else f", {self.conflicting:,} of them with another label"
+        )
         first = self.examples[0]
         return (
-            f"{self.count:,} of {self.test_rows:,} test rows ({self.share:.1%}) stand in the "
-            f"{beside} rows, {self.conflicting:,} of them with another label; "
+            f"{self.count:,} of {rows} ({self.share:.1%}) stand in the {beside} rows{others}; "
             f"the first: {first.test_where}, seen at {first.train_where}"
         )
 
@@ -65,7 +68,7 @@ def find_overlap(train: Rows, test: Rows) -> Overlap:
     labels = _labels(test)
     return Overlap(
         count=len(shared),
-        conflicting=sum(comparable and there != {labels[i]} for i, _, _, there in shared),
+        conflicting=sum(there != {labels[i]} for i, _, _, there in shared) if comparable else None,
         test_rows=len(test),
         examples=tuple(
             SharedText(key, train.where(first), test.where(index))

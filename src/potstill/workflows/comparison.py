@@ -75,6 +75,9 @@ class HeldOutRows:
     primary: str  # the metric that retention speaks of
     majority_label: str  # the most frequent class of these rows
     majority_metrics: Mapping[str, float]  # of always answering it
+    # Rows whose text stands in rows that a student was made of, by what these are; nothing where
+    # nobody knows what it was made of.
+    seen: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as one object."""
@@ -83,6 +86,7 @@ class HeldOutRows:
             "rows": self.rows,
             "sha256": self.sha256,
             "majority": {"label": self.majority_label, "metrics": dict(self.majority_metrics)},
+            **({"seen_in": dict(self.seen)} if self.seen else {}),
         }
 
 

@@ -39,6 +39,9 @@ def measurements(
         f"test_{primary}_of_teacher": _told(teacher.quality.metrics[primary]),
         "speedup": round(student.speedup, 2),
     }
+    for name, count in comparison.test.seen.items():
+        if count:
+            found[f"test_rows_in_{name}_rows"] = count
     if student.quality.retention is not None:
         found["retention"] = _told(student.quality.retention)
     if student.quality.gain_retained is not None:

@@ -59,6 +59,7 @@ from potstill.workflows.quantized_student import (
     require_quantizing_libraries,
 )
 from potstill.workflows.report_page.page import render_page, require_page_libraries
+from potstill.workflows.seen_rows import with_seen_rows
 from potstill.workflows.shrink_recipe import (
     Plan,
     Run,
@@ -280,7 +281,10 @@ class _Shrinking:
             device=device,
             threads=self.run.threads,
         )
-        comparison = compare([str(model) for model in models], options, tell=self.run.tell)
+        comparison = with_seen_rows(
+            compare([str(model) for model in models], options, tell=self.run.tell),
+            *(self.inputs, self.task),
+        )
         test = self.inputs.test if isinstance(self.inputs.test, str | Path) else "TEST"
         return replace(
             comparison, command=f"potstill compare {' '.join(places)} --test {test} --html {PAGE}"

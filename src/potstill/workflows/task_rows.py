@@ -146,7 +146,7 @@ def warn_of_rows(task: Task, train: Rows, dev: Rows, warnings: list[str]) -> Non
     """Add what a user should know about labelled rows: overlap, classes that are rare."""
     overlap = find_overlap(train, dev)
     if overlap.count:
-        warnings.append(overlap.describe())
+        warnings.append(overlap.describe(held_out="dev"))
     if task.name != "classification":
         return
     counts = Counter(train.column("label"))

@@ -74,13 +74,14 @@ def test_one_line_says_how_many_and_where():
         "1 of 2 test rows (50.0%) stand in the training rows, 1 of them with another label; "
         "the first: test.jsonl, line 2, seen at train.jsonl, line 3"
     )
-    assert found.describe(beside="dev").startswith("1 of 2 test rows (50.0%) stand in the dev rows")
+    of_dev = found.describe(held_out="dev", beside="unlabelled")
+    assert of_dev.startswith("1 of 2 dev rows (50.0%) stand in the unlabelled rows, 1 of them")
 
 
 def test_no_overlap_is_said_too():
     train, test = Rows({"text": ["a"]}, "train.csv"), Rows({"text": ["b"]}, "test.csv")
     found = find_overlap(train, test)
-    assert found == Overlap(count=0, conflicting=0, test_rows=1, examples=())
+    assert found == Overlap(count=0, conflicting=None, test_rows=1, examples=())
     assert found.describe() == "none of the 1 test rows stands in the training rows"
 
 
@@ -96,9 +97,11 @@ def test_the_border_of_text_and_pair_cannot_be_mistaken():
     assert find_overlap(train, test).count == 0
 
 
-def test_without_labels_on_both_sides_nothing_conflicts():
+def test_without_labels_on_both_sides_nothing_is_said_of_conflicts():
     train = Rows({"text": ["a"], "label": ["x"]}, "train.csv")
-    assert find_overlap(train, Rows({"text": ["a"]}, "test.csv")).conflicting == 0
+    found = find_overlap(train, Rows({"text": ["a"]}, "test.csv"))
+    assert (found.count, found.conflicting) == (1, None)
+    assert "label" not in found.describe()
 
 
 def test_labels_that_are_lists_are_compared():
