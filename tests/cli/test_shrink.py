@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from potstill.train.progress import Progress
 from potstill.workflows import shrink as shrink_workflow
 from potstill.workflows.shrink import shrink
 from potstill.workflows.shrink_recipe import Run, ShrinkInputs, shrink_recipe
-from tests.command_line import QUICK, said, tree_of, write_rows
+from tests.command_line import QUICK, said, tree_of, write_jsonl, write_rows
 from tests.folders import write_tiny_model
 
 SETTINGS = {
@@ -193,6 +195,41 @@ def test_test_rows_that_were_trained_on_are_told_everywhere(
     assert told in (out / "report.html").read_text()
     assert json.loads((out / "report.json").read_text())["test"]["seen_in"]["training"] == 120
     assert "test_rows_in_training_rows: 120" in (out / "README.md").read_text()
+
+
+def test_the_page_says_how_to_repeat_it_and_no_place_of_the_disk(
+    capsys: pytest.CaptureFixture[str],
+    ground: Ground,
+    shrunk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command itself is run where its files are, and finds the same."""
+    for name, renamed in {"train": "train", "dev": "dev", "test": "my test"}.items():
+        lines = (ground.folder / f"{name}.jsonl").read_text().splitlines()
+        rows = ({"body": row["text"], "class": row["label"]} for row in map(json.loads, lines))
+        write_jsonl(tmp_path / f"{renamed}.jsonl", *rows)
+    teacher = shutil.copytree(shrunk.with_name("small-teacher"), tmp_path / "teacher")
+    out = tmp_path / "small one"
+    words = ["shrink", "--teacher", teacher, "--out", out, "--test", tmp_path / "my test.jsonl"]
+    words += ["--train", tmp_path / "train.jsonl", "--dev", tmp_path / "dev.jsonl"]
+    words += ["--text-column", "body", "--label-column", "class", "--primary", "macro_f1"]
+    told = said(capsys, *words, "--epochs", "1", "--keep", "0", *QUICK, "--json")
+    assert told.status == 0, told.err
+    report = (out / "report.json").read_text()
+    for text in (report, (out / "report.html").read_text(), (out / "README.md").read_text()):
+        assert str(tmp_path) not in text
+    found = json.loads(report)
+    assert found["command"] == (
+        "potstill compare teacher 'small one' --test 'my test.jsonl' --primary macro_f1 "
+        "--text-column body --label-column class --threads 1"
+    )
+    monkeypatch.chdir(tmp_path)
+    again = said(capsys, *shlex.split(found["command"])[1:], "--rounds", "1", "--json").answer
+    assert again["primary"] == "macro_f1"
+    for mine, theirs in zip(again["models"], found["models"], strict=True):
+        assert mine["metrics"] == theirs["metrics"]
+        assert mine["retention"] == theirs["retention"]
 
 
 def test_wrong_inputs_are_told_in_one_line_before_any_work(

@@ -111,8 +111,8 @@ def test_its_row_and_its_gate_stand_in_the_report(shrunk: Path) -> None:
     assert found["gate"]["outcome"] == "holds"
     assert (found["gate"]["floor"], found["gate"]["rows"]) == (0.5, 40)  # dev rows
     assert found["gate_on_test"]["rows"] == 60
-    assert found["bundle"] == str(shrunk.with_name("small-int8"))
-    assert f" {shrunk}-int8 " in told["command"]
+    assert found["bundle"] == "small-int8"
+    assert told["command"].startswith("potstill compare teacher small small-int8 --test test.jsonl")
     assert QUANTIZED in (shrunk / "report.html").read_text()
 
 

@@ -30,10 +30,11 @@ from potstill.measure.sample_texts import SAMPLE_TEXTS
 from potstill.recipe import require_range
 from potstill.runtime.answering import inputs_of_rows, inputs_of_texts
 from potstill.tasks.flips import flips_csv
-from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof, shown_path
+from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof
 from potstill.workflows.comparison import ComparedModel, Comparison
 from potstill.workflows.model_names import find_model, shown_names
 from potstill.workflows.report_page.page import render_page, require_page_libraries
+from potstill.workflows.shown_places import shown_path
 
 _REPEATED = (  # options that decide what is found
     *("primary", "price_per_hour", "rounds", "max_length", "engine", "device", "precision", "seed"),
@@ -116,6 +117,27 @@ def compare(
     return comparison
 
 
+def repeating_command(models: Sequence[str], options: CompareOptions) -> str:
+    """Return the command that repeats a comparison, without the places of this disk.
+
+    Args:
+        models: as a reader names them, the baseline first.
+        options: of the comparison.
+    """
+    usual = CompareOptions()
+    told = {name: getattr(options, name) for name in _REPEATED}
+    asked = {name: value for name, value in told.items() if value != getattr(usual, name)}
+    for ours, theirs in asdict(options.columns).items():
+        if theirs != ours:
+            asked[f"{ours}_column"] = theirs
+    asked["threads"] = _plan(options).threads  # another machine may have more
+    if options.test is not None:
+        is_named = isinstance(options.test, str | Path)
+        asked = {"test": shown_path(str(options.test)) if is_named else "TEST", **asked}
+    flags = [(f"--{name.replace('_', '-')}", str(value)) for name, value in asked.items()]
+    return shlex.join(["potstill", "compare", *models, *(word for flag in flags for word in flag)])
+
+
 def _in_order(asked: Sequence[str | Path], options: CompareOptions) -> dict[str, str]:
     """Return the model of each shown name, the baseline first."""
     models = [str(model) for model in ([asked] if isinstance(asked, str | Path) else asked)]
@@ -164,7 +186,7 @@ def _put_together(
         ),
         machine=machine_facts(),
         method=_method(side_by_side, options),
-        command=_command(list(folders), options),
+        command=repeating_command(list(folders), options),
         test=judged.test if judged else None,
         agreement=judged.agreement if judged else {},
         flips=judged.flips if judged else {},
@@ -252,21 +274,6 @@ def _method(side_by_side: SideBySide, options: CompareOptions) -> dict[str, Any]
         "seed": options.seed,
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def _command(names: Sequence[str], options: CompareOptions) -> str:
-    """Return the command that repeats the comparison, without the places of this disk."""
-    usual = CompareOptions()
-    told = {name: getattr(options, name) for name in _REPEATED}
-    asked = {name: value for name, value in told.items() if value != getattr(usual, name)}
-    for ours, theirs in asdict(options.columns).items():
-        if theirs != ours:
-            asked[f"{ours}_column"] = theirs
-    asked["threads"] = _plan(options).threads  # another machine may have more
-    if isinstance(options.test, str | Path):
-        asked = {"test": shown_path(str(options.test)), **asked}
-    flags = [(f"--{name.replace('_', '-')}", str(value)) for name, value in asked.items()]
-    return shlex.join(["potstill", "compare", *names, *(word for flag in flags for word in flag)])
 
 
 def _write_outputs(comparison: Comparison, options: CompareOptions) -> None:

@@ -31,6 +31,7 @@ from potstill.tasks.flips import Flips, find_flips
 from potstill.tasks.kinds import ANSWERABLE
 from potstill.tasks.task import Task
 from potstill.workflows.comparison import HeldOutRows, Quality
+from potstill.workflows.shown_places import shown_path
 
 Floats = NDArray[np.floating[Any]]
 
@@ -278,11 +279,6 @@ def _listed(labels: Sequence[str]) -> str:
     shown = ", ".join(repr(label) for label in labels[:_LABELS_SHOWN])
     hidden = len(labels) - _LABELS_SHOWN
     return f"{shown} and {hidden} more" if hidden > 0 else shown
-
-
-def shown_path(source: str) -> str:
-    """Return a source as it was named; of a place on somebody's disk only the last part."""
-    return Path(source).name if Path(source).is_absolute() else source
 
 
 def _sha256(test: object) -> str | None:

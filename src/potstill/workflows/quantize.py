@@ -63,9 +63,9 @@ from potstill.runtime.processors import HERE, PROCESSORS, processor_here, runs_h
 from potstill.tasks import reading
 from potstill.tasks.kinds import ANSWERABLE
 from potstill.workflows.bf16 import BF16, store_in_bf16
-from potstill.workflows.compared_answers import shown_path
 from potstill.workflows.copy_judge import CopyJudge, JudgedBy, Tell, TestedCopy
 from potstill.workflows.copy_speed import CopySpeed, measured_speed
+from potstill.workflows.shown_places import shown_path
 
 CALIBRATED_ON_DEV = (
     "calibrated on the dev rows that the gate is judged on, which is kind to it where they are "

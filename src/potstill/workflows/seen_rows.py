@@ -8,8 +8,8 @@ from dataclasses import replace
 from potstill.data.overlap import find_overlap
 from potstill.data.rows import Rows
 from potstill.tasks import reading
-from potstill.workflows.compared_answers import shown_path
 from potstill.workflows.comparison import Comparison
+from potstill.workflows.shown_places import shown_path
 from potstill.workflows.shrink_recipe import ShrinkInputs
 
 

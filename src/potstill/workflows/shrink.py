@@ -40,7 +40,7 @@ from potstill.tasks.kinds import ANSWERABLE, task_from_rows
 from potstill.tasks.task_names import task_named
 from potstill.train.progress import named
 from potstill.train.world import World
-from potstill.workflows.compare import CompareOptions, compare
+from potstill.workflows.compare import CompareOptions, compare, repeating_command
 from potstill.workflows.comparison import ComparedModel, Comparison
 from potstill.workflows.control import CUT_ALONE
 from potstill.workflows.distill import DistillInputs, control_folder, distill, require_task_head
@@ -60,6 +60,7 @@ from potstill.workflows.quantized_student import (
 )
 from potstill.workflows.report_page.page import render_page, require_page_libraries
 from potstill.workflows.seen_rows import with_seen_rows
+from potstill.workflows.shown_places import shown_models, without_places
 from potstill.workflows.shrink_recipe import (
     Plan,
     Run,
@@ -281,14 +282,9 @@ class _Shrinking:
             device=device,
             threads=self.run.threads,
         )
-        comparison = with_seen_rows(
-            compare([str(model) for model in models], options, tell=self.run.tell),
-            *(self.inputs, self.task),
-        )
-        test = self.inputs.test if isinstance(self.inputs.test, str | Path) else "TEST"
-        return replace(
-            comparison, command=f"potstill compare {' '.join(places)} --test {test} --html {PAGE}"
-        )
+        found = compare([str(model) for model in models], options, tell=self.run.tell)
+        found = replace(found, command=repeating_command(shown_models(places), options))
+        return with_seen_rows(found, self.inputs, self.task)
 
     def _keep_control(self, student: Path) -> None:
         """Put the control beside the place of the student, as a copy: a kill may come before."""
@@ -317,9 +313,10 @@ class _Shrinking:
         manifest = replace(
             source.manifest, measurements={**source.manifest.measurements, **measured}
         )
+        moved = {name: each for name, each in found.distillation.items() if name != "bundle"}
         report = {
-            "distillation": dict(found.distillation),
-            "quantization": found.quantization,
+            "distillation": self._without_places(moved),
+            "quantization": self._without_places(found.quantization),
             "gate": found.gate.to_json() if found.gate else None,
             **comparison.to_json(),
         }
@@ -361,6 +358,11 @@ class _Shrinking:
                 "comparison": comparison,
             },
         )
+
+    def _without_places(self, told: Any) -> Any:
+        inputs = self.inputs
+        rows = (inputs.train, inputs.dev, inputs.unlabelled, inputs.test)
+        return without_places(told, [*rows, self.out, self._place_of_teacher()])
 
     def _place_of_teacher(self) -> str:
         return str(teacher_folder(self.out) if self.is_tuned_first else self.inputs.teacher)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from potstill.bundle.folder import ModelFolder, open_folder
 from potstill.data.columns import Columns
 from potstill.errors import DataError, InputError
-from potstill.workflows.compared_answers import UNSOLVED, Proof, judge, read_proof, shown_path
+from potstill.workflows.compared_answers import UNSOLVED, Proof, judge, read_proof
 from tests.folders import write_tiny_model
 
 LABELS = ("a", "b", "c")
@@ -108,12 +107,6 @@ def test_labels_that_differ_are_named(folders):
 def test_a_bare_encoder_has_no_answers(folders):
     with pytest.raises(InputError, match=r"model encoder is none \(a bare encoder\)"):
         proof_of(folders, "teacher", "encoder")
-
-
-def test_of_a_place_on_a_disk_only_the_last_part_is_shown():
-    assert shown_path("data/test.jsonl") == "data/test.jsonl"
-    assert shown_path(str(Path("data/test.jsonl").resolve())) == "test.jsonl"
-    assert shown_path("list") == "list"
 
 
 @pytest.mark.parametrize("name", ["teacher", "student"])
