@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from potstill.errors import Stopped
 from potstill.train.progress import Progress
 from potstill.workflows import shrink as shrink_workflow
 from potstill.workflows.shrink import shrink
-from potstill.workflows.shrink_recipe import Run, ShrinkInputs, shrink_recipe
+from potstill.workflows.shrink_recipe import Quantizing, Run, ShrinkInputs, shrink_recipe
 from tests.command_line import QUICK, said, tree_of, write_jsonl, write_rows
 from tests.folders import write_tiny_model
 
@@ -265,14 +266,21 @@ def test_a_tuned_teacher_needs_its_origin_for_a_control(
     assert "--pretrained" in told.complaint
 
 
-def test_other_columns_or_another_origin_are_another_run(
-    ground: Ground, shrunk: Path, tmp_path: Path
-) -> None:
-    def key(**more: object) -> str:
-        inputs = replace(ground.inputs(**more), teacher=shrunk.with_name("small-teacher"))
+@pytest.fixture
+def key(ground: Ground, shrunk: Path, tmp_path: Path) -> Callable[..., str]:
+    """Return how the identity of a run is found."""
+
+    def found(**more: object) -> str:
+        inputs = replace(ground.inputs(), teacher=shrunk.with_name("small-teacher"), **more)
         recipe, out = shrink_recipe(SETTINGS), tmp_path / "small"
         return shrink_workflow._Shrinking(inputs, recipe, out, Run()).key
 
+    return found
+
+
+def test_other_columns_or_another_origin_are_another_run(
+    key: Callable[..., str], ground: Ground, tmp_path: Path
+) -> None:
     write_tiny_model(tmp_path / "other", initializer_range=0.1)
     keys = [
         key(),
@@ -282,6 +290,28 @@ def test_other_columns_or_another_origin_are_another_run(
     ]
     assert len(set(keys)) == len(keys)
     assert key(pretrained=tmp_path / "other") == keys[0]  # nobody reads it without a control
+
+
+def test_the_same_rows_in_another_role_are_another_run(
+    key: Callable[..., str], ground: Ground
+) -> None:
+    rows, train = (str(ground.folder / f"{name}.jsonl") for name in ("dev", "train"))
+    keys = [
+        key(dev=rows),
+        key(dev=None, unlabelled=rows),
+        key(dev=None),
+        key(dev=train, train=rows),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key(dev=[json.loads(line) for line in Path(rows).read_text().splitlines()]) == keys[0]
+
+
+def test_what_an_undecided_gate_may_do_is_part_of_a_run_with_a_quantized_copy(
+    key: Callable[..., str],
+) -> None:
+    copy = Quantizing(precision="bf16")
+    assert key(quantize=copy) != key(quantize=copy, accept="point")
+    assert key(accept="point") == key()  # of the student it is asked when all is written
 
 
 def test_empty_folders_in_the_places_of_teacher_and_control_are_filled(

@@ -412,21 +412,24 @@ class _Shrinking:
     def _identity(self) -> str:
         """Return the hash of all that decides the bundle; the test rows are not among it."""
         inputs = self.inputs
-        rows = [
-            str(sorted(read_rows(source).columns.items()))
-            for source in (inputs.train, inputs.dev, inputs.unlabelled)
-            if source is not None
-        ]
+        roles = {"train": inputs.train, "dev": inputs.dev, "unlabelled": inputs.unlabelled}
+        rows = {  # by what they are for: the same rows as dev and as unlabelled are two runs
+            role: None if source is None else sorted(read_rows(source).columns.items())
+            for role, source in roles.items()
+        }
+        copy = {} if inputs.quantize is None else {"quantize": str(inputs.quantize)}
+        if copy:  # else nothing is decided by it before the test rows are asked
+            copy["accept"] = str(inputs.accept)
         return recipe_hash(
             self.recipe.student,
             teacher=recipe_hash(self.recipe.teacher),
             model=fingerprint(self.folder.path),
-            rows=hashlib.sha256("\0".join(rows).encode()).hexdigest(),
+            rows=hashlib.sha256(repr(rows).encode()).hexdigest(),
             control=str(inputs.control),
             task=self.task,
             **self._start_of_control(),
             **inputs.columns.renamed(),
-            **({} if inputs.quantize is None else {"quantize": str(inputs.quantize)}),
+            **copy,
         )
 
     def _start_of_control(self) -> dict[str, str]:
