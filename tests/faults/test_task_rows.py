@@ -256,6 +256,11 @@ RETRIEVAL = {
     ),
     "no score": ({"qrels.tsv": "q1\td1\t1\nq1\td1\n"}, "line 2: the number of columns is 2"),
     "blanks between": ({"qrels.tsv": "q1 d1 1\n"}, "line 1: the number of columns is 1"),
+    "ids of two words without a score": (
+        {"qrels.tsv": "q 1\td 1\n"},
+        "line 1: the number of columns is 2",
+    ),
+    "five words": ({"qrels.tsv": "q1 0 d1 1 x\n"}, "line 1: the number of columns is 1"),
     "no document": ({"qrels.tsv": "q1\t\t1\n"}, "line 1: a column is empty"),
     "latin-1 judgements": ({"qrels.tsv": b"q1\td1\t1\n\xe9\td1\t1\n"}, "line 2: byte 1"),
     "judgements without a line": (

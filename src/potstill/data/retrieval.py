@@ -1,9 +1,9 @@
 """Read a retrieval set as BEIR lays it out: corpus.jsonl, queries.jsonl and qrels.tsv in a folder.
 
 A judgement (qrel) is a line of query-id, corpus-id and score with tabs between, under a header or
-none; TREC's four columns, with one between the two ids, are read too. Scores above 0 are grades of
-relevance, others mean "not relevant" (Cranfield's -1 is one). Of a pair that is judged more than
-once the highest grade counts.
+none; TREC's four columns, with one between the two ids, are read too, with tabs or blanks between.
+Scores above 0 are grades of relevance, others mean "not relevant" (Cranfield's -1 is one). Of a
+pair that is judged more than once the highest grade counts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from potstill.errors import DataError
 
 _CORPUS, _QUERIES = "corpus.jsonl", "queries.jsonl"
 _QRELS = ("qrels.tsv", "qrels/test.tsv")  # the first that is there
-_WIDTHS = (3, 4)  # BEIR's, TREC's
+_TREC_WIDTH = 4
+_WIDTHS = (3, _TREC_WIDTH)  # BEIR's first
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -161,7 +162,7 @@ def _judgements(path: Path) -> Iterator[_Judgement]:
     with opened(path) as stream:
         for number, line in numbered_lines(stream, str(path)):
             where = f"{path}, line {number}"
-            parts = [part.strip() for part in decoded(line, where).rstrip().split("\t")]
+            parts = _columns(decoded(line, where))
             if not any(parts):
                 continue
             if len(parts) not in _WIDTHS or not all(parts):
@@ -170,9 +171,17 @@ def _judgements(path: Path) -> Iterator[_Judgement]:
                     if len(parts) in _WIDTHS
                     else f"the number of columns is {len(parts)}",
                     where=where,
-                    allowed="query-id, corpus-id and score, with tabs between",
+                    allowed="query-id, corpus-id and score, with tabs between; or TREC's query-id, "
+                    "0, corpus-id and score, with tabs or blanks between",
                 )
             yield _Judgement(number, query=parts[0], document=parts[-2], score=parts[-1])
+
+
+def _columns(line: str) -> list[str]:
+    """Cut a line at its tabs; without any, at its blanks if that gives TREC's columns."""
+    parts = [part.strip() for part in line.rstrip().split("\t")]
+    words = line.split()
+    return words if len(parts) == 1 and len(words) == _TREC_WIDTH else parts
 
 
 def _is_header(first: _Judgement, queries: Mapping[str, int], documents: Mapping[str, int]) -> bool:

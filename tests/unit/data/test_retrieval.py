@@ -69,6 +69,18 @@ def test_four_columns_of_trec_are_read(written):
     assert written("q1\t0\td1\t1\nq2\tQ0\td2\t2\n").relevant == [{0: 1.0}, {1: 2.0}]
 
 
+@pytest.mark.parametrize("header", ["", "query iter document grade\n"])
+def test_trec_puts_blanks_between_its_columns(written, header):
+    qrels = "q1 0 d1 1\n q1  Q0  d2   2 \r\nq2 0 d2 -1\nq2 0 4 1\n"
+    assert written(header + qrels).relevant == [{0: 1.0, 1: 2.0}, {3: 1.0}]
+
+
+@pytest.mark.parametrize("qrels", ["q 1\td 1\t2\n", "q 1\t0\td 1\t2\n"])
+def test_blanks_between_tabs_belong_to_an_id(written, qrels):
+    documents, queries = [{"_id": "d 1", "text": "a"}], [{"_id": "q 1", "text": "b"}]
+    assert written(qrels, documents, queries).relevant == [{0: 2.0}]
+
+
 def test_judgements_may_lie_in_a_folder_of_their_own_but_those_beside_go_first(written):
     assert written("q1\td1\t1", name="qrels/test.tsv").relevant == [{0: 1.0}, {}]
     assert written("q1\td2\t1").relevant == [{1: 1.0}, {}]
