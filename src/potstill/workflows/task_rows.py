@@ -28,6 +28,7 @@ from potstill.train.learnable import Learnable
 from potstill.train.world import World, join_world, leave_world
 
 _RARE = 0.25  # of an equal share: below it accuracy says little about a class
+_MUCH_MORE = 2.0  # times the dev rows that were asked for
 _MANY_CLASSES = 50  # up to as many may have a row each without a word
 # Columns in which rows say what is to be learned, whatever the task.
 _TRUTHS = ("label", "tags", "answers", "answer_starts")
@@ -56,7 +57,14 @@ def train_and_dev(  # noqa: PLR0913 - what decides two sets of rows
     if attach is not None:
         rows = attach(rows)
     if dev is None:
+        whole = len(rows)
         rows, dev_rows = carved(task, rows, dev_share=dev_share, seed=seed, has_labels=True)
+        if reading.KINDS[task].stratify and len(dev_rows) > _MUCH_MORE * dev_share * whole:
+            warnings.append(
+                f"{len(dev_rows)} of {whole} rows of {rows.source} are held out as dev rows, "
+                f"though dev_share is {dev_share:g}: of each class with two texts one is; to learn "
+                "from more rows, name a file of dev rows with --dev"
+            )
     else:
         dev_rows = reading.labelled(task, dev, columns)
         reading.require_one_form(rows, dev_rows)

@@ -68,6 +68,18 @@ def test_few_rows_a_class_are_told() -> None:
     assert "classes in" not in told(50, 50)
 
 
+@pytest.mark.parametrize(("classes", "dev_rows"), [(77, 73), (20, 20), (2, 15)])
+def test_many_more_dev_rows_than_asked_for_are_told(classes: int, dev_rows: int) -> None:
+    rows = [{"text": f"text {n}", "label": str(n % classes)} for n in range(150)]
+    warnings: list[str] = []
+    _, dev = train_and_dev(
+        "classification", rows, None, Columns(), dev_share=0.1, seed=0, warnings=warnings
+    )
+    assert len(dev) == dev_rows
+    told = "73 of 150 rows of list are held out as dev rows, though dev_share is 0.1"
+    assert [told in each for each in warnings] == [True] * (classes == 77)
+
+
 @pytest.mark.parametrize("task", ROWS)
 def test_a_label_that_only_a_dev_file_has_is_refused(task: str) -> None:
     other = dict(ROWS[task][0])
