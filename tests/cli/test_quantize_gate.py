@@ -11,7 +11,7 @@ import pytest
 
 import potstill
 from potstill.errors import GateNotMet
-from potstill.metrics.bootstrap import Interval
+from potstill.metrics.bootstrap import Drawn, Interval
 from potstill.metrics.gate import Gate, judge_gate
 from potstill.report import Report
 from potstill.workflows.copy_judge import UNJUDGED, CopyJudge, Tell
@@ -49,7 +49,7 @@ def quantized(
     last = found[-1]
 
     def on_dev(*given: object) -> Gate:
-        return judge_gate(next(told, last), floor=FLOOR, rows=120, rows_of="dev")
+        return judge_gate(next(told, last), floor=FLOOR, drawn=Drawn(120), rows_of="dev")
 
     monkeypatch.setattr(CopyJudge, "on_dev", on_dev)
     options = QuantizeOptions(

@@ -26,6 +26,19 @@ _CHUNK_COUNTS = 2**22  # counts held at a time
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a resample draws, and how many there are: an interval is as sure as these are many."""
+
+    count: int
+    unit: str = "rows"  # in the plural; of a ranking "queries", whose candidates stay together
+
+    def told(self, rows_of: str = "") -> str:
+        """Return it in words: "400 dev rows"."""
+        unit = {"rows": "row", "queries": "query"}[self.unit] if self.count == 1 else self.unit
+        return " ".join(part for part in (f"{self.count:,}", rows_of, unit) if part)
+
+
+@dataclass(frozen=True, slots=True)
 class Interval:
     """A value and the ends of its 95 % interval."""
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from potstill.metrics.bootstrap import Interval
+from potstill.metrics.bootstrap import Drawn, Interval
 
 Outcome = Literal["holds", "fails", "undecided"]
 
@@ -20,9 +20,10 @@ class Gate:
     value: float | None  # None, with its ends: no retention can be told on these rows
     low: float | None
     high: float | None
-    rows: int
+    rows: int  # that were drawn from for the interval; of a ranking they are its queries
     rows_needed: int | None  # about; None where decided, or where the value itself is below
     rows_of: str = ""  # dev or test
+    unit: str = "rows"  # what they are
 
     @property
     def is_value_enough(self) -> bool:
@@ -40,7 +41,7 @@ class Gate:
 
     def describe(self) -> str:
         """Say it in one line."""
-        rows = f"{self.rows:,} {self.rows_of} rows".replace("  ", " ")
+        rows = Drawn(self.rows, self.unit).told(self.rows_of)
         if self.value is None:
             return (
                 f"the gate is undecided, floor {self.floor:.1%}: no retention can be told on {rows}"
@@ -52,14 +53,14 @@ class Gate:
         if self.outcome != "undecided":
             return f"the gate {self.outcome}, {told}"
         needed = (
-            f"about {self.rows_needed:,} rows would decide it"
+            f"about {Drawn(self.rows_needed, self.unit).told()} would decide it"
             if self.rows_needed
             else "the value itself is below the floor"
         )
         return f"the gate is undecided, {told}; {needed}"
 
 
-def undecided_gate(*, floor: float, rows: int, rows_of: str) -> Gate:
+def undecided_gate(*, floor: float, drawn: Drawn, rows_of: str) -> Gate:
     """Return the gate on rows of which no retention can be told."""
     return Gate(
         outcome="undecided",
@@ -67,16 +68,17 @@ def undecided_gate(*, floor: float, rows: int, rows_of: str) -> Gate:
         value=None,
         low=None,
         high=None,
-        rows=rows,
+        rows=drawn.count,
         rows_needed=None,
         rows_of=rows_of,
+        unit=drawn.unit,
     )
 
 
-def judge_gate(found: Interval, *, floor: float, rows: int, rows_of: str = "") -> Gate:
+def judge_gate(found: Interval, *, floor: float, drawn: Drawn, rows_of: str = "") -> Gate:
     """Judge a retention: it holds if the whole interval is at the floor or above.
 
-    An interval narrows with the root of the rows, which tells how many would decide.
+    An interval narrows with the root of what is drawn, which tells how many would decide.
     """
     if found.low >= floor:
         outcome: Outcome = "holds"
@@ -86,14 +88,15 @@ def judge_gate(found: Interval, *, floor: float, rows: int, rows_of: str = "") -
         outcome = "undecided"
     needed = None
     if outcome == "undecided" and found.value > floor:
-        needed = math.ceil(rows * ((found.value - found.low) / (found.value - floor)) ** 2)
+        needed = math.ceil(drawn.count * ((found.value - found.low) / (found.value - floor)) ** 2)
     return Gate(
         outcome=outcome,
         floor=floor,
         value=found.value,
         low=found.low,
         high=found.high,
-        rows=rows,
+        rows=drawn.count,
         rows_needed=needed,
         rows_of=rows_of,
+        unit=drawn.unit,
     )

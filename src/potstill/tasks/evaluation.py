@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from potstill.errors import DataError
-from potstill.metrics.bootstrap import Interval, interval
+from potstill.metrics.bootstrap import Drawn, Interval, interval
 from potstill.metrics.mean_of import SIGN
 from potstill.metrics.metric import point
 from potstill.metrics.per_class import ClassScores
@@ -28,11 +28,13 @@ class Evaluation:
     majority: Mapping[str, float]  # the same metrics of giving it always
     per_class: list[ClassScores]
     warnings: list[str]
+    drawn: Drawn  # what the intervals of the primary metric are drawn from
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer of `evaluate --json`, without the model's name."""
         return {
             "examples": self.examples,
+            **({"queries": self.drawn.count} if self.drawn.unit == "queries" else {}),
             "metrics": {name: asdict(found) for name, found in self.metrics.items()},
             "primary": self.primary,
             "majority": {"label": self.majority_label, "metrics": dict(self.majority)},
@@ -60,13 +62,17 @@ def evaluate_answers(
     trivial, word = task.trivial(gold)
     metrics: dict[str, Interval] = {}
     majority: dict[str, float] = {}
+    counts: dict[str, int] = {}  # of what a metric judges: rows, or of a ranking queries
     for name in dict.fromkeys([primary, *task.metric_names]):
         metric = task.metric(name)
-        found = interval(metric, task.statistics(metric, answers, gold), seed=seed)
+        statistics = task.statistics(metric, answers, gold)
+        counts[name] = len(statistics)
+        found = interval(metric, statistics, seed=seed)
         if name != primary and math.isnan(found.value):
             continue  # a part without rows, such as questions without an answer
         metrics[name] = found
         majority[name] = point(metric, task.statistics(metric, trivial, gold))
+    drawn = Drawn(counts[primary], "rows" if counts[primary] == rows else "queries")
     breakdown = task.breakdown(answers, gold)
     return Evaluation(
         examples=rows,
@@ -75,7 +81,8 @@ def evaluate_answers(
         majority_label=word,
         majority=majority,
         per_class=breakdown,
-        warnings=_warnings(rows, breakdown, task.name),
+        warnings=[*warnings_of_few(drawn), *_warnings(breakdown, task.name)],
+        drawn=drawn,
     )
 
 
@@ -104,16 +111,20 @@ def is_metric_of_rows(task: Task, name: str | None) -> bool:
     return ":" in name or all(part in task.metric_names for part in name.split(SIGN))
 
 
-def _warnings(rows: int, breakdown: Sequence[ClassScores], task: str) -> list[str]:
-    warnings = []
-    if rows < FEW_ROWS:
-        warnings.append(
-            f"{rows} row{'s' * (rows > 1)} cannot prove anything: give "
-            f"{FEW_ROWS} at the least, some hundreds for an interval of a few points"
-        )
+def warnings_of_few(drawn: Drawn) -> list[str]:
+    """Return what is to be said where intervals rest on too few rows or queries."""
+    if drawn.count >= FEW_ROWS:
+        return []
+    return [
+        f"{drawn.told()} cannot prove anything: give "
+        f"{FEW_ROWS} at the least, some hundreds for an interval of a few points"
+    ]
+
+
+def _warnings(breakdown: Sequence[ClassScores], task: str) -> list[str]:
     present = [scores.label for scores in breakdown if scores.support]
-    if task == "classification" and len(present) == 1:
-        warnings.append(
-            f"all rows are of the class {present[0]!r}: the majority answer is always right on them"
-        )
-    return warnings
+    if task != "classification" or len(present) != 1:
+        return []
+    return [
+        f"all rows are of the class {present[0]!r}: the majority answer is always right on them"
+    ]

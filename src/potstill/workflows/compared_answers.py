@@ -87,6 +87,7 @@ class Proof:
         return HeldOutRows(
             source=shown_path(self.rows.source),
             rows=len(self.rows),
+            drawn=evaluation.drawn,
             sha256=self.sha256,
             primary=self.primary,
             majority_label=evaluation.majority_label,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from potstill.measure.measuring import Measurement
-from potstill.metrics.bootstrap import Interval
+from potstill.metrics.bootstrap import Drawn, Interval
 from potstill.metrics.per_class import ClassScores
 from potstill.tasks.flips import FLIPS_SHOWN, Flips
 
@@ -71,6 +71,7 @@ class HeldOutRows:
 
     source: str
     rows: int
+    drawn: Drawn  # what intervals are drawn from: these rows, or of a ranking its queries
     sha256: str | None  # of the file, None where there is none
     primary: str  # the metric that retention speaks of
     majority_label: str  # the most frequent class of these rows
@@ -79,11 +80,21 @@ class HeldOutRows:
     # nobody knows what it was made of.
     seen: Mapping[str, int] = field(default_factory=dict)
 
+    def queries(self, name: str = "queries") -> dict[str, int]:
+        """Return the number of queries by a name; nothing where rows are judged one by one."""
+        return {name: self.drawn.count} if self.drawn.unit == "queries" else {}
+
+    def told(self) -> str:
+        """Return in words how many they are."""
+        rows = Drawn(self.rows).told()
+        return f"{rows} of {self.drawn.told()}" if self.queries() else rows
+
     def to_json(self) -> dict[str, Any]:
         """Return the facts as one object."""
         return {
             "source": self.source,
             "rows": self.rows,
+            **self.queries(),
             "sha256": self.sha256,
             "majority": {"label": self.majority_label, "metrics": dict(self.majority_metrics)},
             **({"seen_in": dict(self.seen)} if self.seen else {}),

@@ -76,7 +76,7 @@ class CopyJudge:
                 where="--floor",
                 cure="leave --floor out",
             )
-        return judge_gate(kept, floor=self.by.floor, rows=judged.test.rows, rows_of="dev")
+        return judge_gate(kept, floor=self.by.floor, drawn=judged.test.drawn, rows_of="dev")
 
     def passes(self, gate: Gate) -> bool:
         """Tell whether a verdict lets a copy pass."""
@@ -158,10 +158,10 @@ class TestedCopy:
         """Return the floor's gate on test rows; None where there is no floor or there are none."""
         if self.judged is None or self.floor is None:
             return None
-        kept, rows = self.judged.quality[_COPY].retention, self.judged.test.rows
+        kept, drawn = self.judged.quality[_COPY].retention, self.judged.test.drawn
         if kept is None:
-            return undecided_gate(floor=self.floor, rows=rows, rows_of="test")
-        return judge_gate(kept, floor=self.floor, rows=rows, rows_of="test")
+            return undecided_gate(floor=self.floor, drawn=drawn, rows_of="test")
+        return judge_gate(kept, floor=self.floor, drawn=drawn, rows_of="test")
 
     def last_gate(self, on_dev: Gate | None) -> Gate | None:
         """Return the floor's gate on test rows; where none were given, the one on dev rows."""

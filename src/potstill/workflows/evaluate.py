@@ -9,6 +9,7 @@ from typing import Any
 from potstill.data.columns import Columns
 from potstill.data.retrieval import read_retrieval
 from potstill.errors import RecipeError
+from potstill.metrics.bootstrap import Drawn
 from potstill.recipe import require_choice
 from potstill.runtime.model import Model, load
 from potstill.search.vector_forms import FORMS
@@ -19,6 +20,7 @@ from potstill.tasks.evaluation import (
     evaluate_answers,
     is_metric_of_rows,
     require_value,
+    warnings_of_few,
 )
 from potstill.workflows.retrieval import METRICS, USUAL_METRIC, StoredAs, judge_retrieval
 from potstill.workflows.task_rows import text_warnings
@@ -146,7 +148,8 @@ def _evaluate_retrieval(
         stored=StoredAs(form=form, dimensions=options.dimensions),
         seed=options.seed,
     )
-    warnings = []
+    drawn = Drawn(len(retrieval.queries) - retrieval.unjudged, "queries")
+    warnings = warnings_of_few(drawn)
     if retrieval.unjudged:
         warnings.append(
             f"{retrieval.unjudged} of {len(retrieval.queries)} queries have no relevant document "
@@ -155,13 +158,14 @@ def _evaluate_retrieval(
     return EvaluatedModel(
         model=name,
         evaluation=Evaluation(
-            examples=len(retrieval.queries) - retrieval.unjudged,
+            examples=drawn.count,
             metrics=found.intervals(),
             primary=primary,
             majority_label="BM25",
             majority=found.lexical_values(),
             per_class=[],
             warnings=warnings,
+            drawn=drawn,
         ),
         warnings=[],
         engine=loaded.engine.name,

@@ -18,10 +18,10 @@ def gate_of(comparison: Comparison, model: ComparedModel, floor: float | None) -
         return None
     assert comparison.test is not None, "there are test rows"
     kept = model.quality.retention if model.quality else None
-    rows = comparison.test.rows
+    drawn = comparison.test.drawn
     if kept is None:
-        return undecided_gate(floor=floor, rows=rows, rows_of="test")
-    return judge_gate(kept, floor=floor, rows=rows, rows_of="test")
+        return undecided_gate(floor=floor, drawn=drawn, rows_of="test")
+    return judge_gate(kept, floor=floor, drawn=drawn, rows_of="test")
 
 
 def measurements(
@@ -35,6 +35,7 @@ def measurements(
     primary = comparison.test.primary
     found: dict[str, Any] = {
         "test_rows": comparison.test.rows,
+        **comparison.test.queries("test_queries"),
         f"test_{primary}": _told(student.quality.metrics[primary]),
         f"test_{primary}_of_teacher": _told(teacher.quality.metrics[primary]),
         "speedup": round(student.speedup, 2),

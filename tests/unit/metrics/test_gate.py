@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.metrics.bootstrap import Interval
+from potstill.metrics.bootstrap import Drawn, Interval
 from potstill.metrics.classification import Accuracy
-from potstill.metrics.gate import judge_gate, undecided_gate
+from potstill.metrics.gate import Gate, judge_gate, undecided_gate
 from potstill.metrics.retention import retention
 
 ENDS = st.tuples(*[st.floats(0.5, 1.2)] * 3).map(sorted)
@@ -25,7 +25,7 @@ ENDS = st.tuples(*[st.floats(0.5, 1.2)] * 3).map(sorted)
     ],
 )
 def test_the_whole_interval_decides(low: float, value: float, high: float, outcome: str) -> None:
-    assert judge_gate(Interval(value, low, high), floor=0.97, rows=100).outcome == outcome
+    assert judge_gate(Interval(value, low, high), floor=0.97, drawn=Drawn(100)).outcome == outcome
 
 
 @given(ENDS, st.floats(0.5, 1.2), st.integers(1, 10_000))
@@ -33,7 +33,7 @@ def test_only_an_undecided_gate_above_its_floor_asks_for_rows(
     ends: list[float], floor: float, rows: int
 ) -> None:
     low, value, high = ends
-    gate = judge_gate(Interval(value, low, high), floor=floor, rows=rows)
+    gate = judge_gate(Interval(value, low, high), floor=floor, drawn=Drawn(rows))
     asks = gate.outcome == "undecided" and value > floor
     assert (gate.rows_needed is not None) == asks
     if gate.rows_needed is not None:
@@ -43,13 +43,25 @@ def test_only_an_undecided_gate_above_its_floor_asks_for_rows(
 
 def test_the_line_names_the_rows() -> None:
     kept = Interval(0.99, 0.98, 1.0)
-    assert "on 400 dev rows" in judge_gate(kept, floor=0.97, rows=400, rows_of="dev").describe()
-    assert "on 400 rows" in judge_gate(kept, floor=0.97, rows=400).describe()
+    assert (
+        "on 400 dev rows"
+        in judge_gate(kept, floor=0.97, drawn=Drawn(400), rows_of="dev").describe()
+    )
+    assert "on 400 rows" in judge_gate(kept, floor=0.97, drawn=Drawn(400)).describe()
+
+
+def test_the_line_counts_what_was_drawn() -> None:
+    gate = judge_gate(Interval(0.98, 0.95, 1.0), floor=0.97, drawn=Drawn(2, "queries"))
+    assert "on 2 queries; about 18 queries would decide it" in gate.describe()
+    assert Gate(**gate.to_json()) == gate
+    assert undecided_gate(floor=0.97, drawn=Drawn(1, "queries"), rows_of="test").describe() == (
+        "the gate is undecided, floor 97.0%: no retention can be told on 1 test query"
+    )
 
 
 @pytest.mark.parametrize("accept", [None, "point"])
 def test_a_gate_of_which_nothing_can_be_told_is_not_met(accept: str | None) -> None:
-    gate = undecided_gate(floor=0.97, rows=5, rows_of="test")
+    gate = undecided_gate(floor=0.97, drawn=Drawn(5), rows_of="test")
     assert not gate.is_met(accept)
     assert gate.describe().endswith("no retention can be told on 5 test rows")
 
@@ -66,7 +78,7 @@ def test_about_as_many_rows_as_told_decide_it() -> None:
             metric, [metric.statistics(student, targets)], [metric.statistics(teacher, targets)]
         )
 
-    first = judge_gate(found(400), floor=0.97, rows=400)
+    first = judge_gate(found(400), floor=0.97, drawn=Drawn(400))
     assert first.outcome == "undecided"
     assert first.rows_needed is not None
-    assert judge_gate(found(4 * first.rows_needed), floor=0.97, rows=1).outcome == "holds"
+    assert judge_gate(found(4 * first.rows_needed), floor=0.97, drawn=Drawn(1)).outcome == "holds"

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from potstill.data.rows import Rows
 from potstill.errors import RecipeError
 from potstill.tasks.classification import Classification
 from potstill.tasks.evaluation import FEW_ROWS, Evaluation, evaluate_answers
+from potstill.tasks.ranking import Ranking
 
 TASK = Classification(("ham", "spam", "other"))
 
@@ -55,6 +57,32 @@ def test_few_rows_and_a_single_class_are_warned_of() -> None:
     same = np.zeros(FEW_ROWS, dtype=np.int64)
     told = evaluate(logits, same, primary="accuracy").warnings
     assert "all rows are of the class 'ham'" in told[0]
+
+
+@pytest.mark.parametrize(("queries", "is_warned_of"), [(2, True), (FEW_ROWS, False)])
+def test_of_a_ranking_the_queries_are_counted(queries: int, *, is_warned_of: bool) -> None:
+    """Candidates of one query stand or fall together: many of them prove no more."""
+    rows = Rows(
+        {
+            "text": [f"query {number}" for number in range(queries) for _ in range(30)],
+            "text_pair": [f"document {number}" for number in range(30 * queries)],
+            "label": [1.0, *[0.0] * 29] * queries,
+        },
+        "rows",
+    )
+    task = Ranking()
+    scores = -np.arange(30.0 * queries)
+    found = evaluate_answers(task, scores, task.gold(rows), rows=len(rows), primary="ndcg@10")
+    assert found.examples == 30 * queries
+    assert found.to_json()["queries"] == queries
+    assert found.warnings == (
+        [
+            f"2 queries cannot prove anything: give {FEW_ROWS} at the least, some hundreds for an "
+            "interval of a few points"
+        ]
+        if is_warned_of
+        else []
+    )
 
 
 def test_the_json_has_the_shape_of_the_contract() -> None:

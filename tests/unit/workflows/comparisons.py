@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from potstill.measure.measuring import Measurement
-from potstill.metrics.bootstrap import Interval
+from potstill.metrics.bootstrap import Drawn, Interval
 from potstill.metrics.per_class import ClassScores
 from potstill.tasks.flips import Flip, Flips
 from potstill.workflows.comparison import ComparedModel, Comparison, HeldOutRows, Quality
@@ -91,6 +91,7 @@ def a_comparison(
         test=HeldOutRows(
             source="test.jsonl",
             rows=500,
+            drawn=Drawn(500),
             sha256="1" * 64,
             primary="accuracy",
             majority_label="ham",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from potstill.metrics.bootstrap import Drawn
 from potstill.workflows.proven import gate_of, measurements
+from potstill.workflows.report_page.page import render_page
 from tests.unit.workflows.comparisons import a_comparison, unsolved
 
 
@@ -33,3 +37,19 @@ def test_beside_a_teacher_that_solves_nothing_no_floor_is_met(accept: str | None
 @pytest.mark.parametrize("comparison", [a_comparison(), unsolved(a_comparison())])
 def test_without_a_floor_there_is_no_gate(comparison) -> None:
     assert gate_of(comparison, comparison.others[0], None) is None
+
+
+def test_a_ranking_is_judged_by_its_queries() -> None:
+    comparison = a_comparison()
+    assert comparison.test is not None
+    of_queries = replace(comparison, test=replace(comparison.test, drawn=Drawn(20, "queries")))
+    student = of_queries.others[0]
+    gate, of_rows = (gate_of(each, student, 0.98) for each in (of_queries, comparison))
+    assert gate is not None
+    assert of_rows is not None
+    assert "on 20 test queries; about" in gate.describe()
+    assert gate.rows_needed == pytest.approx(of_rows.rows_needed / 25, abs=1)
+    told = measurements(of_queries, student, gate)
+    assert (told["test_rows"], told["test_queries"]) == (500, 20)
+    assert of_queries.to_json()["test"]["queries"] == 20
+    assert "500 rows of 20 queries of test.jsonl" in render_page(of_queries)
