@@ -14,19 +14,19 @@ def test_of_a_place_on_a_disk_only_the_last_part_is_shown() -> None:
 
 
 def test_models_keep_what_tells_them_apart() -> None:
-    assert shown_models(["hub:org/big", "out/small", "/home/me/int8"]) == [
+    assert shown_models(["hub:org/big", "out/small", "/srv/mine/int8"]) == [
         *("hub:org/big", "out/small", "int8")
     ]
-    assert shown_models(["/home/me/a/small", "/home/me/b/small"]) == ["a/small", "b/small"]
+    assert shown_models(["/srv/mine/a/small", "/srv/mine/b/small"]) == ["a/small", "b/small"]
 
 
 def test_texts_of_any_depth_name_files_by_their_last_part() -> None:
     told = {
-        "lines": ["5 of /home/me/train.jsonl were cut"],
+        "lines": ["5 of /srv/mine/train.jsonl were cut"],
         "count": 5,
-        "place": "/home/me/small-a",
+        "place": "/srv/mine/small-a",
     }
-    places = [Path("/home/me/train.jsonl"), "/home/me/small", "data/dev.jsonl", [{"text": "a"}]]
+    places = [Path("/srv/mine/train.jsonl"), "/srv/mine/small", "data/dev.jsonl", [{"text": "a"}]]
     assert without_places(told, places) == {
         "lines": ["5 of train.jsonl were cut"],
         "count": 5,
