@@ -163,7 +163,7 @@ def test_a_gate_that_test_rows_cannot_tell_is_undecided(
     words = ["--dev", dev, "--test", few, "--floor", "0.5", "--threads", "1"]
     told = said(capsys, "quantize", source, "--precision", "int4", "--out", out, *words)
     assert told.status == 3
-    undecided = "the gate is undecided, floor 50.0%: no retention can be told on 1 test rows"
+    undecided = "the gate is undecided, floor 50.0%: no retention can be told on 1 test row"
     assert undecided in told.err
     assert "holds" not in told.out
     assert potstill.info(out)["measurements"]["quantized_gate"] == undecided
