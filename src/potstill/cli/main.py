@@ -60,7 +60,8 @@ _VERBS: tuple[tuple[str, Callable[..., None], str, str, str], ...] = (  # by the
     (
         *("quantize", quantize_verb.quantize, _MAKE),
         "Make a model's numbers smaller, behind a gate.",
-        "potstill quantize small --dev dev.jsonl --floor 0.99 --test test.jsonl --out small-int8",
+        "potstill quantize small --calibration train.jsonl --dev dev.jsonl --floor 0.99 "
+        "--out small-int8",
     ),
     (
         *("export", export_verb.export, _MAKE),
