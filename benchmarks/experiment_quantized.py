@@ -2,8 +2,9 @@
 
 Teacher and student of each task are trained as `recipes/classification.toml` and
 `recipes/shared_data.toml` say, seed 0, without a control; the student is quantized, calibrated on
-rows that it learned from, and answers the test rows in fp32, int8 and int4. Some hours; it goes on
-where it stopped, and what is judged stays in the stored result.
+rows that it learned from, and answers the test rows in fp32, int8 and int4; ONNX Runtime's int8
+does too. In fp32 it answers by each engine, and what is told is how many answers differ from
+OpenVINO's. Some hours; it goes on where it stopped, and what is judged stays in the stored result.
 
     python benchmarks/experiment_quantized.py WORK
     python benchmarks/experiment_quantized.py WORK --task trec --threads 1    # a share of it
@@ -33,7 +34,13 @@ from potstill.workflows.suite_test import columns_of
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 SUITES = ("classification", "shared_data")
-PRECISIONS = ("int8", "int4")
+# Name of a copy, its engine and precision.
+COPIES = {
+    "int8": ("openvino", "int8"),
+    "int4": ("openvino", "int4"),
+    "onnx int8": ("onnx", "int8"),
+}
+ENGINES = ("onnx", "torch")  # beside openvino
 NAME = "quantized"
 
 
@@ -67,53 +74,69 @@ def judged(task: SuiteTask, suite: Path, work: Path, threads: int | None) -> dic
     options = SuiteOptions(out=work, data=SHARED_DATA, only=(task.name,), threads=threads)
     _, student = run_suite(suite, options)
     source = work / "bundles" / student.report["bundle"]
-    folders = {"fp32": source}
-    for precision in PRECISIONS:
-        folders[precision] = work / "quantized" / f"{task.name}-{precision}"
-        if not folders[precision].is_dir():
-            folders[precision].parent.mkdir(exist_ok=True)
+    copies = {}
+    for name, (engine, precision) in COPIES.items():
+        copies[name] = work / "quantized" / f"{task.name}-{name.replace(' ', '-')}"
+        if not copies[name].is_dir():
+            copies[name].parent.mkdir(exist_ok=True)
+            is_calibrated = (engine, precision) == ("openvino", "int8")
             potstill.quantize(
                 source,
-                folders[precision],
+                copies[name],
+                engine=engine,
                 precision=precision,
                 tune=False,
                 calibration=SHARED_DATA / (task.train or task.unlabelled[0])
-                if precision == "int8"
+                if is_calibrated
                 else None,
                 text_column=task.text_column,
                 text_pair_column=task.text_pair_column,
                 label_column=task.label_column,
                 threads=threads,
             )
-    return table_row(task, folders, threads)
+    return table_row(task, source, copies, threads)
 
 
-def table_row(task: SuiteTask, folders: Mapping[str, Path], threads: int | None) -> dict[str, Any]:
-    """Ask the models in each precision and hold each against the first."""
-    sides: dict[str, Any] = {}
-    for precision, folder in folders.items():
-        model = potstill.load(folder, engine="openvino", precision=precision, threads=threads)
-        posed = model.answered_task
-        labelled = reading.labelled(task.task, SHARED_DATA / task.test, columns_of(task))
-        gold = posed.gold(labelled)
-        metric: Metric = posed.metric(task.primary or posed.primary(has_gold=True))
-        sides[precision] = posed.statistics(metric, model.answer(labelled).answers, gold)
+def table_row(
+    task: SuiteTask, source: Path, copies: Mapping[str, Path], threads: int | None
+) -> dict[str, Any]:
+    """Ask the student in each engine and precision, and hold each against fp32 by OpenVINO."""
+    alone = potstill.load(source, engine="openvino", precision="fp32", threads=threads)
+    posed = alone.answered_task
+    labelled = reading.labelled(task.task, SHARED_DATA / task.test, columns_of(task))
+    gold = posed.gold(labelled)
+    metric: Metric = posed.metric(task.primary or posed.primary(has_gold=True))
+
+    def asked(folder: Path, engine: str, precision: str) -> Any:
+        model = potstill.load(folder, engine=engine, precision=precision, threads=threads)
+        return model.answer(labelled).answers
+
+    answers = alone.answer(labelled).answers
+    by_engine = {engine: asked(source, engine, "fp32") for engine in ENGINES}
+    own = posed.statistics(metric, answers, gold)
+    sides = {
+        name: posed.statistics(metric, asked(folder, *COPIES[name]), gold)
+        for name, folder in copies.items()
+    }
     trivial = posed.statistics(metric, posed.trivial(gold)[0], gold)
-    source = sides["fp32"]
+    sizes = {"fp32": source, **copies}
     return {
         "task": task.name,
         "metric": metric.name,
         "rows": len(labelled),
-        "is_solved": is_above(metric, [source], [trivial]),
-        "fp32": float(point(metric, source)),
-        "bytes": {name: potstill.info(folder)["size_bytes"] for name, folder in folders.items()},
+        "is_solved": is_above(metric, [own], [trivial]),
+        "fp32": float(point(metric, own)),
+        "other_answers": {
+            engine: int((~posed.same(answers, found)).sum()) for engine, found in by_engine.items()
+        },
+        "bytes": {name: potstill.info(folder)["size_bytes"] for name, folder in sizes.items()},
         "quantized": {
             name: {
-                "value": float(point(metric, sides[name])),
-                "retention": told(retention(metric, [sides[name]], [source])),
-                "difference": told(difference(metric, [sides[name]], [source])),
+                "value": float(point(metric, found)),
+                "retention": told(retention(metric, [found], [own])),
+                "difference": told(difference(metric, [found], [own])),
             }
-            for name in PRECISIONS
+            for name, found in sides.items()
         },
     }
 

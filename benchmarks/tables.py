@@ -457,13 +457,17 @@ def memory(result: Result) -> str:
 
 
 def quantized(result: Result) -> str:
+    copies = {"int8": "int8 keeps", "int4": "int4 keeps", "onnx int8": "ONNX Runtime's int8 keeps"}
     rows = []
     for row in result["rows"]:
-        kept = [row["quantized"][name]["retention"] for name in ("int8", "int4")]
+        kept = [row["quantized"][name]["retention"] for name in copies]
         told = [f"{each['value']:.1%} ({each['low']:.1%} to {each['high']:.1%})" for each in kept]
         alone = f"{row['fp32']:.4f}" + ("" if row["is_solved"] else ", not solved")
-        rows.append([row["task"], row["metric"], f"{row['rows']:,}", alone, *told])
-    header = ["task", "metric", "test rows", "student in fp32", "int8 keeps", "int4 keeps"]
+        others = [str(row["other_answers"][engine]) for engine in ("onnx", "torch")]
+        names = [row["task"], row["metric"], f"{row['rows']:,}", alone]
+        rows.append([*names, *told, " and ".join(others)])
+    beside = "other answers in fp32 by ONNX Runtime and torch"
+    header = ["task", "metric", "test rows", "student in fp32", *copies.values(), beside]
     return table(header, rows)
 
 
