@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,3 +107,14 @@ def tree_of(folder: Path) -> dict[str, bytes | None]:
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
     }
+
+
+def require_undelivered(
+    capsys: pytest.CaptureFixture[str], words: Sequence[object], out: Path, *told: str
+) -> None:
+    """Check that a run fails at work, says so in these words, and leaves no bundle."""
+    found = said(capsys, *words)
+    assert found.status == 1
+    for part in told:
+        assert part in found.err
+    assert not out.exists()

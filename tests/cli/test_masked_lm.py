@@ -15,7 +15,7 @@ from potstill.train.held_out import HeldOutLoss
 from potstill.train.progress import Meter, Progress
 from potstill.workflows.masked_lm import MaskedLMInputs, MaskedLMRecipe, train_masked_lm
 from potstill.workflows.passages import CorpusSources
-from tests.command_line import said
+from tests.command_line import require_undelivered, said
 from tests.corpora import write_patterns
 from tests.folders import write_tiny_model
 
@@ -168,12 +168,11 @@ def test_memory_that_ends_in_a_score_is_told_in_one_line(
 def test_a_model_that_training_made_worse_is_not_delivered(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:
-    words = words_of(ground, tmp_path / "out", "--epochs", "1", "--learning-rate", "1")
-    told = said(capsys, *words)
-    assert told.status == 1
-    assert "the model is worse than the one it began from" in told.err
-    assert f"remove {tmp_path / 'out.run'}, or name another --out, and lower" in told.err
-    assert not (tmp_path / "out").exists()
+    out = tmp_path / "out"
+    words = words_of(ground, out, "--epochs", "1", "--learning-rate", "1")
+    worse = "the model is worse than the one it began from"
+    cure = f"remove {out}.run, or name another --out, and lower"
+    require_undelivered(capsys, words, out, worse, cure)
 
 
 def test_a_model_that_is_no_better_by_chance_is_delivered_with_a_warning(
@@ -187,12 +186,10 @@ def test_a_model_that_is_no_better_by_chance_is_delivered_with_a_warning(
 def test_a_run_that_diverges_with_finite_losses_is_stopped_at_a_step(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
 ) -> None:
-    words = words_of(ground, tmp_path / "out", "--epochs", "4", "--learning-rate", "3")
-    told = said(capsys, *words)
-    assert told.status == 1
-    assert "the run has diverged: from step" in told.err
-    assert "lower --learning-rate" in told.err
-    assert not (tmp_path / "out").exists()
+    out = tmp_path / "out"
+    words = words_of(ground, out, "--epochs", "4", "--learning-rate", "3")
+    diverged = "the run has diverged: from step"
+    require_undelivered(capsys, words, out, diverged, "lower --learning-rate")
 
 
 @pytest.mark.parametrize(
