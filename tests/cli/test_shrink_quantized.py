@@ -148,7 +148,8 @@ def test_a_teacher_that_does_not_beat_the_trivial_answer_is_status_3_for_both(
 ) -> None:
     lines = (ground.folder / "test.jsonl").read_text().splitlines()
     praise = [row for row in map(json.loads, lines) if row["label"] == "praise"]
-    words = [*ground.words, "--out", tmp_path / "small", "--quantize", "bf16"]
+    copy = ["--quantize", "bf16", "--quantize-floor", "0.8"]
+    words = [*ground.words, "--out", tmp_path / "small", *copy]
     words[words.index("--test") + 1] = write_jsonl(tmp_path / "praise.jsonl", *praise)
     told = said(capsys, *words, "--floor", "0.5", "--json")
     assert told.status == 3
@@ -242,7 +243,8 @@ def test_a_copy_in_bf16_needs_no_extra_and_is_a_plain_folder(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
-    inputs, out = ground.inputs(quantize=Quantizing(precision="bf16")), tmp_path / "small"
+    asked = Quantizing(precision="bf16", floor=0.8)  # 40 rows hold no more, whatever they say
+    inputs, out = ground.inputs(quantize=asked), tmp_path / "small"
     report = shrink(inputs, shrink_recipe(SETTINGS), out=out, run=Run(threads=1))
     assert report.details["quantized"]["gate"]["outcome"] == "holds"
     told = potstill.info(tmp_path / "small-bf16")

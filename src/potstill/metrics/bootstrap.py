@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.metrics.few_rows import seen_share, telling
 from potstill.metrics.metric import CountMetric, Metric, point
 
 Floats = NDArray[np.floating[Any]]
@@ -47,12 +48,22 @@ class Interval:
     high: float
 
 
+class CountedInterval(Interval):
+    """One whose low end leaves room for rows that were not drawn: see `few_rows`."""
+
+
 def interval(
     metric: Metric, statistics_BS: Floats, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
-    """Return a metric of one model with its percentile interval."""
+    """Return a metric of one model with its percentile interval.
+
+    Of rows without a fault it leaves room for faults that were not drawn: see `few_rows`.
+    """
     (values_R,) = _resampled(metric, [statistics_BS], seed=seed, resamples=resamples)
-    return _percentiles(point(metric, statistics_BS), values_R)
+    found = _percentiles(point(metric, statistics_BS), values_R)
+    if found.low == found.value == 1.0:
+        return CountedInterval(found.value, seen_share(telling([statistics_BS])), found.high)
+    return found
 
 
 def joint_interval(

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from potstill.metrics.bootstrap import Drawn, Interval
+from potstill.metrics.bootstrap import CountedInterval, Drawn, Interval
 
 Outcome = Literal["holds", "fails", "undecided"]
 
@@ -76,19 +76,14 @@ def undecided_gate(*, floor: float, drawn: Drawn, rows_of: str) -> Gate:
 
 
 def judge_gate(found: Interval, *, floor: float, drawn: Drawn, rows_of: str = "") -> Gate:
-    """Judge a retention: it holds if the whole interval is at the floor or above.
-
-    An interval narrows with the root of what is drawn, which tells how many would decide.
-    """
+    """Judge a retention: it holds if the whole interval is at the floor or above."""
     if found.low >= floor:
         outcome: Outcome = "holds"
     elif found.high < floor:
         outcome = "fails"
     else:
         outcome = "undecided"
-    needed = None
-    if outcome == "undecided" and found.value > floor:
-        needed = math.ceil(drawn.count * ((found.value - found.low) / (found.value - floor)) ** 2)
+    is_open = outcome == "undecided" and found.value > floor
     return Gate(
         outcome=outcome,
         floor=floor,
@@ -96,7 +91,18 @@ def judge_gate(found: Interval, *, floor: float, drawn: Drawn, rows_of: str = ""
         low=found.low,
         high=found.high,
         rows=drawn.count,
-        rows_needed=needed,
+        rows_needed=_rows_needed(found, floor, drawn.count) if is_open else None,
         rows_of=rows_of,
         unit=drawn.unit,
     )
+
+
+def _rows_needed(found: Interval, floor: float, rows: int) -> int:
+    """Return how many rows would decide about a value above the floor, if it stays as it is.
+
+    An interval narrows with the root of what is drawn; one that leaves room for losses that were
+    not seen (see `few_rows`) narrows with their number itself.
+    """
+    if isinstance(found, CountedInterval):
+        return math.ceil(rows * math.log(found.low / found.value) / math.log(floor / found.value))
+    return math.ceil(rows * ((found.value - found.low) / (found.value - floor)) ** 2)

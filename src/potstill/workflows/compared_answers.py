@@ -181,8 +181,7 @@ def judge(proof: Proof, outputs: Mapping[str, Floats]) -> Judged:
             for name, evaluation in evaluations.items()
         },
         agreement={
-            name: share_of(proof.task.same(answers[baseline], answers[name]), seed=proof.seed)
-            for name in others
+            name: share_of(proof.task.same(answers[baseline], answers[name])) for name in others
         },
         flips={
             name: find_flips(proof.task, proof.rows, proof.gold, answers[baseline], answers[name])
@@ -218,7 +217,9 @@ def _evaluation(proof: Proof, name: str, answers: Any) -> Evaluation:
 
 def _quality(proof: Proof, evaluation: Evaluation, own: Floats, beside: _Beside | None) -> Quality:
     kept = gain = None
-    if beside is not None:
+    if beside is not None and own is beside.baseline:
+        kept = gain = Interval(1.0, 1.0, 1.0)  # whatever the rows are
+    elif beside is not None:
         metric, seed = proof.metric, proof.seed
         kept = retention(metric, [own], [beside.baseline], seed=seed)
         gain = gain_retained(metric, [own], [beside.baseline], beside.majority, seed=seed)

@@ -82,3 +82,13 @@ def test_about_as_many_rows_as_told_decide_it() -> None:
     assert first.outcome == "undecided"
     assert first.rows_needed is not None
     assert judge_gate(found(4 * first.rows_needed), floor=0.97, drawn=Drawn(1)).outcome == "holds"
+
+
+@pytest.mark.parametrize("rows", [30, 367, 368, 2_000])
+def test_no_flip_in_few_rows_is_no_proof(rows: int) -> None:
+    metric = Accuracy()
+    own = [metric.statistics(np.arange(rows) % 2, np.ones(rows))]
+    gate = judge_gate(retention(metric, own, own), floor=0.99, drawn=Drawn(rows))
+    assert gate.outcome == ("holds" if rows >= 368 else "undecided")
+    if gate.rows_needed is not None:
+        assert gate.rows_needed == 368

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import f1_score
 
 from potstill.metrics.classification import Accuracy, MacroF1
+from potstill.metrics.few_rows import FEW, LEAST_TO_TELL_APART, seen_share
 from potstill.metrics.retention import difference, gain_retained, is_above, retention
 
 CLASSES = 3
@@ -33,10 +34,12 @@ def side(rows: int, *, right: float, seed: int = 0, metric: object = METRIC) -> 
 
 @settings(max_examples=20, deadline=None)
 @given(SEEDS)
-def test_a_model_keeps_all_of_itself(seed: int) -> None:
+def test_a_model_keeps_all_of_itself_as_surely_as_its_rows_are_many(seed: int) -> None:
     own = [side(80, right=0.7, seed=seed)]
     found = retention(METRIC, own, own)
-    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert found.value == 1.0
+    assert found.low == pytest.approx(seen_share(80))
+    assert found.high == pytest.approx(1 / seen_share(80))
     assert difference(METRIC, own, own).high == 0.0
     assert not is_above(METRIC, own, own)
 
@@ -77,6 +80,50 @@ def test_where_the_teacher_may_be_no_better_than_the_majority_the_gain_has_no_bo
     found = gain_retained(metric, [student], [weak_teacher], majority)
     assert found.value == pytest.approx(8 / 2)
     assert found.high > 1e6  # left out of the resamples, such rows would look like proof
+
+
+def flipped(rows: int, *, lost: int = 0, won: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the statistics of a student, with its flips, and of its teacher, mostly right."""
+    teacher = (np.arange(rows) % 10 > 0).astype(np.int64)
+    student = teacher.copy()
+    student[np.flatnonzero(teacher == 1)[:lost]] = 0
+    student[np.flatnonzero(teacher == 0)[:won]] = 1
+    right = np.ones(rows, dtype=np.int64)
+    return Accuracy().statistics(student, right), Accuracy().statistics(teacher, right)
+
+
+def test_what_was_not_drawn_may_be_lost_all_the_same() -> None:
+    student, teacher = flipped(30, won=1)
+    found = retention(Accuracy(), [student], [teacher])
+    assert found.low == pytest.approx(found.value * seen_share(30))
+    majority = Accuracy().statistics(np.zeros(30), np.ones(30))
+    gain = gain_retained(Accuracy(), [student], [teacher], majority)
+    assert gain.low == pytest.approx(found.low)  # beside an answer that is never right
+
+
+def test_the_more_is_lost_the_lower_the_interval() -> None:
+    sides = [flipped(200, lost=lost) for lost in range(2 * FEW)]
+    lows = [retention(Accuracy(), [student], [teacher]).low for student, teacher in sides]
+    assert lows == sorted(lows, reverse=True)
+
+
+@pytest.mark.parametrize(("rows", "loss"), [(30, 0.05), (100, 0.02), (100, 0.10)])
+def test_few_rows_do_not_make_sure(rows: int, loss: float) -> None:
+    rng = np.random.default_rng(0)
+    trials, low = 100, 0
+    right = Accuracy().statistics(np.ones(rows), np.ones(rows))
+    for _ in range(trials):
+        student = Accuracy().statistics((rng.random(rows) >= loss).astype(int), np.ones(rows))
+        low += retention(Accuracy(), [student], [right]).low > 1 - loss
+    assert low / trials <= 0.05  # of 30 rows that lose 5 % a fifth shows no loss at all
+
+
+@pytest.mark.parametrize("won", [1, LEAST_TO_TELL_APART - 1, LEAST_TO_TELL_APART])
+def test_fewer_flips_than_a_test_of_signs_asks_for_tell_nothing_apart(won: int) -> None:
+    student, teacher = flipped(500, won=won)
+    is_sure = binomtest(won, won).pvalue < 0.05
+    assert is_above(Accuracy(), [student], [teacher]) == is_sure
+    assert (difference(Accuracy(), [teacher], [student]).high < 0) == is_sure
 
 
 @settings(max_examples=20, deadline=None)

@@ -10,6 +10,7 @@ import pytest
 from potstill.bundle.folder import ModelFolder, open_folder
 from potstill.data.columns import Columns
 from potstill.errors import DataError, InputError
+from potstill.metrics.few_rows import seen_share
 from potstill.workflows.compared_answers import UNSOLVED, Proof, judge, read_proof
 from tests.folders import write_tiny_model
 
@@ -57,7 +58,10 @@ def test_the_students_own_order_of_labels_is_heeded(folders):
     assert judged.agreement["student"].value == 1.0
     assert judged.flips["student"].rows == ()
     retention = judged.quality["student"].retention
-    assert (retention.value, retention.low, retention.high) == (1.0, 1.0, 1.0)
+    assert retention.value == 1.0
+    assert retention.low == pytest.approx(seen_share(len(proof.rows)))
+    teacher = judged.quality["teacher"].retention
+    assert (teacher.value, teacher.low, teacher.high) == (1.0, 1.0, 1.0)  # however few the rows
 
 
 def test_retention_is_the_students_score_over_the_teachers(folders):
