@@ -83,8 +83,7 @@ def _with_unseen(
     if differing([*student, *teacher]) >= FEW:
         return found
     score, seen = _mean(metric, student), seen_share(telling([*student, *teacher]))
-    low, high = float(kept(score * seen)), float(kept(score / seen))
-    high = max(found.high, high)
+    low, high = float(kept(score * seen)), max(found.high, float(kept(score / seen)))
     if low < found.low:
         return CountedInterval(found.value, low, high)
     return Interval(found.value, found.low, high)
