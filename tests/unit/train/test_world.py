@@ -15,8 +15,8 @@ from potstill.errors import RecipeError
 from potstill.train.world import World, join_world
 from tests.conftest import REPOSITORY
 
-MAIN_LEAVES = """
-import os
+MAIN_IS_KILLED = """
+import time
 
 import torch
 from torch import nn
@@ -25,8 +25,9 @@ from potstill.errors import RunError
 from potstill.train.world import join_world
 
 world, device = join_world("cpu"), torch.device("cpu")
+print("joined", flush=True)
 if world.is_main:
-    os._exit(2)
+    time.sleep(600)
 model = nn.Linear(2, 2)
 model(torch.ones(1, 2)).sum().backward()
 for together in (
@@ -49,7 +50,7 @@ def test_a_process_whose_peer_is_gone_says_so_in_one_line() -> None:
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     main, other = (
         subprocess.Popen(
-            [sys.executable, "-c", MAIN_LEAVES],
+            [sys.executable, "-c", MAIN_IS_KILLED],
             cwd=REPOSITORY,
             env={**os.environ, **place, "RANK": rank},
             stdout=subprocess.PIPE,
@@ -58,6 +59,10 @@ def test_a_process_whose_peer_is_gone_says_so_in_one_line() -> None:
         )
         for rank in ("0", "1")
     )
+    for process in (main, other):  # one that leaves sooner ends the other's joining
+        assert process.stdout is not None
+        assert process.stdout.readline() == "joined\n"
+    main.kill()
     told, complaint = other.communicate(timeout=60)
     main.communicate(timeout=60)
     line = "another process of this run has ended or cannot be reached"
