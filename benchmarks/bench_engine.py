@@ -7,11 +7,12 @@ are run best: batches of 16 or of 32 texts of like length, whichever is faster, 
 longest, a stream a thread where there are streams; transformers also as most people run it, 32 in
 the order of arrival. Ours takes all texts at once; "in order" keeps calls to texts that follow each
 other. One text alone goes by the quickest call that each library has. int8 is NNCF's, calibrated,
-for OpenVINO's graph and for ours.
+for OpenVINO's graph and for ours. The sides that are close to each other are run a second time,
+after the others, and the better figure counts: a machine's speed changes by the hour.
 
 The ceiling is what a large matrix product reaches in OpenVINO, by its own counters.
 
-    python benchmarks/bench_engine.py            # half an hour on 2 cores, quiet
+    python benchmarks/bench_engine.py            # 40 minutes on 2 cores, quiet
     python benchmarks/bench_engine.py --tiny     # a minute: does it run?
 """
 
@@ -27,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ PEERS = (
 )
 OURS = ("ours fp32", "ours bf16", "ours int8", "ours onnx fp32")
 HEADS = ("tokens", "cls", "minilm")
+CLOSE = ("openvino bf16", "openvino int8", "ours bf16", "ours int8")  # run twice
 SIDES_OF_MINILM = ("transformers fp32", "openvino bf16", "openvino int8", "ours bf16", "ours int8")
 Run = Callable[[RaggedBatch], Iterator[Callable[[], None]]]  # ways to answer, the best counts
 
@@ -68,13 +71,9 @@ def main() -> None:
             head: write_model(Path(place) / head, head, is_tiny=asked.tiny) for head in HEADS
         }
         rows = [
-            {
-                "side": side,
-                "head": head,
-                **in_a_process(side, head, folders[head], is_tiny=asked.tiny),
-            }
+            {"side": side, "head": head, **figures}
             for head in HEADS
-            for side in (SIDES_OF_MINILM if head == "minilm" else (*PEERS, *OURS))
+            for side, figures in of_head(head, folders[head], is_tiny=asked.tiny).items()
         ]
         rates = in_a_process("ceiling", "tokens", folders["tokens"], is_tiny=asked.tiny)
     result = {"ceiling": rates, "rows": rows, "tiny": asked.tiny}
@@ -82,6 +81,20 @@ def main() -> None:
         print(json.dumps(result))
     else:
         store("engine", result)
+
+
+def of_head(head: str, folder: Path, *, is_tiny: bool) -> dict[str, dict[str, float]]:
+    """Return the figures of each side; of those that are run twice the better ones."""
+    sides = SIDES_OF_MINILM if head == "minilm" else (*PEERS, *OURS)
+    found: dict[str, dict[str, float]] = {}
+    for side in (*sides, *CLOSE):
+        figures = in_a_process(side, head, folder, is_tiny=is_tiny)
+        earlier = found.get(side, figures)
+        found[side] = {
+            name: (min if name.endswith("_ms") else max)(figures[name], earlier[name])
+            for name in figures
+        }
+    return found
 
 
 def in_a_process(side: str, head: str, folder: Path, *, is_tiny: bool) -> dict[str, Any]:
@@ -177,7 +190,6 @@ def side(name: str, head: str, folder: Path, *, in_order: bool = False, alone: b
 
 def ours(engine: str, precision: str, folder: Path, *, in_order: bool) -> Run:
     import potstill
-    from potstill.runtime.packed_rows import RowSize
 
     if precision == "int8":
         small = folder.with_name(f"{folder.name}-int8")
@@ -185,7 +197,8 @@ def ours(engine: str, precision: str, folder: Path, *, in_order: bool) -> Run:
             potstill.quantize(folder, small, calibration=calibration_rows(folder), tune=False)
         folder, precision = small, "auto"
     model = potstill.load(folder, engine=engine, precision=precision)
-    model.engine.size = RowSize(in_order=in_order)  # type: ignore[attr-defined]
+    size = model.engine.size  # type: ignore[attr-defined]
+    model.engine.size = replace(size, in_order=in_order)  # type: ignore[attr-defined]
 
     def run(texts: RaggedBatch) -> Iterator[Callable[[], None]]:
         def once() -> None:

@@ -135,7 +135,9 @@ def test_a_choice_of_speed_is_taken_where_the_flags_are_the_same(
     is_taken: bool,  # noqa: FBT001
 ) -> None:
     be(monkeypatch, made_on)
-    choice = EngineChoice(name="onnx", precision="fp32", row_tokens=17, cpu_flags=flags_here())
+    choice = EngineChoice(
+        name="onnx", precision="fp32", row_tokens=17, request_tokens=200, cpu_flags=flags_here()
+    )
     write_choice(folder, **choice.to_json())
     be(monkeypatch, here)
     engine = potstill.load(folder, threads=1).engine

@@ -14,11 +14,13 @@ def require_fitting(batch: RaggedBatch, config: EncoderConfig) -> None:
         DataError: a text without a token, longer than the position table, or an id that the
             vocabulary does not have.
     """
-    if len(batch) == 0 or int(batch.lengths.min()) == 0:
+    lengths = batch.lengths
+    if not lengths.size or int(lengths.min()) == 0:
         raise DataError("a text has no token, not even a special one")
-    if batch.longest > config.max_length:
+    longest = int(lengths.max())
+    if longest > config.max_length:
         raise DataError(
-            f"a text has {batch.longest} tokens",
+            f"a text has {longest} tokens",
             allowed=f"at most {config.max_length}, the model's position table",
             cure="cut it with --max-length",
         )

@@ -24,15 +24,13 @@ _WRITTEN: Mapping[str, tuple[str, ...]] = {
     ONNX: ("fp32",),
     "torch": ("fp32", "bf16", "fp16"),
 }
-_USUAL = RowSize()
 _CURE = "copy the bundle again"
-_FIELDS: Mapping[str, tuple[type, ...]] = {
-    **{"name": (str,), "precision": (str,), "row_tokens": (int,), "request_tokens": (int,)},
-    **{"device": (str,), "card": (bool,)},
-    "processor": (str, type(None)),
-    **dict.fromkeys(("threads", "threads_of"), (int, type(None))),
-}
 _COUNTS = ("row_tokens", "request_tokens", "threads", "threads_of")
+_FIELDS: Mapping[str, tuple[type, ...]] = {
+    **{"name": (str,), "precision": (str,), "device": (str,), "card": (bool,)},
+    "processor": (str, type(None)),
+    **dict.fromkeys(_COUNTS, (int, type(None))),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +40,8 @@ class EngineChoice:
     name: str
     precision: str
     device: str = "cpu"
-    row_tokens: int = _USUAL.row_tokens
-    request_tokens: int = _USUAL.request_tokens
+    row_tokens: int | None = None  # None, both: the engine's usual size
+    request_tokens: int | None = None
     cpu_flags: tuple[str, ...] | None = None  # of where it was measured; None: it was not
     card: bool = False  # a card was there, and was measured too
     processor: str | None = None  # for which the stored int8 graph was made; None: nobody said
@@ -51,8 +49,10 @@ class EngineChoice:
     threads_of: int | None = None  # that could run when this was measured
 
     @property
-    def size(self) -> RowSize:
-        """Return the size of rows and calls."""
+    def size(self) -> RowSize | None:
+        """Return the size of rows and calls that was measured; None: none was."""
+        if self.row_tokens is None or self.request_tokens is None:
+            return None
         return RowSize(self.row_tokens, self.request_tokens)
 
     @property
@@ -90,13 +90,7 @@ def choice_of(folder: ModelFolder) -> EngineChoice | None:
         return None
     if choice.is_measured_here:
         return choice
-    return replace(
-        choice,
-        row_tokens=_USUAL.row_tokens,
-        request_tokens=_USUAL.request_tokens,
-        threads=None,
-        threads_of=None,
-    )
+    return replace(choice, row_tokens=None, request_tokens=None, threads=None, threads_of=None)
 
 
 def told_choice(folder: ModelFolder) -> EngineChoice | None:

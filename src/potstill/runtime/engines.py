@@ -36,7 +36,7 @@ class Taken:
     device: str
     precision: str
     threads: int | None
-    size: RowSize | None  # that was measured; None: what serves most machines
+    size: RowSize | None  # that was measured; None: the usual one
     reason: str
 
 

@@ -35,6 +35,7 @@ FIRSTS = "firsts"  # (R, F) slot of each text's first token; 0 where a row has f
 TOKENS_OF_SLOTS = "tokens_of_slots"  # (P, W) which token lies in each slot; any in an empty one
 TEXTS_OF_SLOTS = "texts_of_slots"  # (P, W) the number of its text; 0: an empty slot
 SLOTS = "slots"  # (1, T) where each token lies among the P * W
+LAYOUT = (TOKENS_OF_SLOTS, TEXTS_OF_SLOTS, SLOTS)
 VECTORS = "vectors"
 
 # Operators of an answer that have no weights; by these names quantization leaves them as they are.
@@ -167,8 +168,7 @@ class GraphInputs:
 def input_names(config: EncoderConfig) -> list[str]:
     """Return the names of the parameters that a model has."""
     types = [TOKEN_TYPES] if has_token_types(config) else []
-    layout = [TOKENS_OF_SLOTS, TEXTS_OF_SLOTS, SLOTS]
-    return [IDS, POSITIONS, TEXTS, FIRSTS, *layout, *types]
+    return [IDS, POSITIONS, TEXTS, FIRSTS, *LAYOUT, *types]
 
 
 def has_token_types(config: EncoderConfig) -> bool:

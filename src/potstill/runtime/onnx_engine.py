@@ -16,7 +16,7 @@ from potstill.runtime.packed_engine import (
     is_of_memory,
     require_cpu,
 )
-from potstill.runtime.packed_rows import PackedRows
+from potstill.runtime.packed_rows import PackedRows, RowSize
 from potstill.runtime.stored_graphs import (
     require_inputs,
     require_usable,
@@ -31,6 +31,7 @@ class OnnxEngine(PackedEngine):
     """Call after call, each by all threads."""
 
     name = "onnx"
+    usual_size = RowSize(request_tokens=640)  # larger calls are slower, by a tenth and more
 
     def _prepare(self, outputs: tuple[str, ...]) -> None:
         self._sessions: dict[tuple[str, ...], Any] = {}

@@ -10,6 +10,7 @@ from potstill.bundle.folder import ModelFolder
 from potstill.bundle.runtime_files import INT8, graph_files
 from potstill.hardware import chosen_threads, cpu_flags, cpu_has_bf16
 from potstill.runtime.compiled_graphs import compiled_folder
+from potstill.runtime.openvino_alone import AloneRequest
 from potstill.runtime.openvino_layout import without_layout
 from potstill.runtime.openvino_library import openvino
 from potstill.runtime.packed_engine import (
@@ -17,7 +18,6 @@ from potstill.runtime.packed_engine import (
     PackedEngine,
     Take,
     graph_inputs,
-    inputs_alone,
     require_cpu,
 )
 from potstill.runtime.packed_rows import PackedRows
@@ -52,9 +52,8 @@ class OpenVinoEngine(PackedEngine):
             raise
 
     def _call_alone(self, outputs: tuple[str, ...], rows: PackedRows, take: Take) -> None:
-        request = self._queue(outputs, is_alone=True)[0]
-        request.infer(inputs_alone(rows, self.folder.config), share_inputs=True)
-        take(rows, self._reader(request))
+        request = self._queue(outputs, is_alone=True)
+        take(rows, self._reader(request.infer(rows.batch)))
 
     def _call_together(
         self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take
@@ -64,7 +63,7 @@ class OpenVinoEngine(PackedEngine):
 
         def copied(request: Any, rows: PackedRows) -> None:
             try:
-                take(rows, self._reader(request))
+                take(rows, self._reader(lambda name: request.get_tensor(name).data))
             except BaseException as error:
                 faults.append(error)
 
@@ -81,13 +80,15 @@ class OpenVinoEngine(PackedEngine):
         if faults:
             raise faults[0]
 
-    def _reader(self, request: Any) -> Callable[[str], Floats]:
-        """Return what gives an output of a call by its name."""
-        alone = self._shapes.names[0] if self._is_stored else None  # what a stored graph gives
-        return lambda name: request.get_tensor(alone or name).data
+    def _reader(self, output: Callable[[str], Floats]) -> Callable[[str], Floats]:
+        """Return what gives an output of a call by the name that it was asked for."""
+        if not self._is_stored:
+            return output
+        only = self._shapes.names[0]  # what a stored graph gives
+        return lambda _: output(only)
 
     def _queue(self, outputs: tuple[str, ...], *, is_alone: bool) -> Any:
-        """Return a queue of requests to the graph of these outputs, compiled when first asked."""
+        """Return what takes calls of the graph of these outputs, compiled when first asked."""
         if (outputs, is_alone) not in self._queues:
             self._queues[outputs, is_alone] = self._compiled(outputs, is_alone=is_alone)
         return self._queues[outputs, is_alone]
@@ -111,7 +112,10 @@ class OpenVinoEngine(PackedEngine):
             graph = self._written(outputs)
         graph = without_layout(graph) if is_alone else graph
         compiled = library.Core().compile_model(graph, "CPU", settings)
-        return library.AsyncInferQueue(compiled, streams)
+        if is_alone:
+            return AloneRequest(compiled, self.folder.config)
+        # One more call for each stream waits ready, so that none stands still between two.
+        return library.AsyncInferQueue(compiled, 2 * streams)
 
     def _kept_compiled(self) -> dict[str, str]:
         """Return the setting by which a later start finds what is compiled now."""

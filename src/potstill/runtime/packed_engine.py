@@ -41,6 +41,7 @@ class PackedEngine(ABC):
     name: str
     device = "cpu"
     reason = ""
+    usual_size = RowSize()  # of rows and calls: what serves most machines
     _streams = 1  # calls that are computed at the same time
 
     def __init__(
@@ -52,11 +53,12 @@ class PackedEngine(ABC):
             folder: the model.
             precision: format of the large products.
             threads: to compute with.
-            size: of rows and calls; None: what serves most machines.
+            size: of rows and calls; None: the usual one.
         """
         self.folder, self.precision, self.threads = folder, precision, threads
-        self.size = size or RowSize()
+        self.size = size or self.usual_size
         self._shapes = OutputShapes(folder.config, folder.answering_head)
+        self._known = frozenset(self._shapes.names)
         self._last_layer: tuple[Floats, Floats] | None = None  # left by the graph
         self._turn = threading.Lock()
         with _memory_told():
@@ -64,7 +66,8 @@ class PackedEngine(ABC):
 
     def run(self, batch: RaggedBatch, outputs: Sequence[str] = ("logits",)) -> Outputs:
         """Return the outputs asked for: see `Engine.run`."""
-        self._shapes.require_known(outputs)
+        if not self._known.issuperset(outputs):
+            self._shapes.require_known(outputs)
         if not len(batch):
             return self._shapes.of_nothing(outputs)
         require_fitting(batch, self.folder.config)
@@ -108,7 +111,9 @@ class PackedEngine(ABC):
         """Copy what was computed to where its texts stand in the batch."""
         (rows_found,) = found
         if not self._shapes.is_per_text(name):
-            result[tokens_of(rows.texts, batch.offsets)] = rows_found[: rows.batch.total_tokens]
+            is_alone = len(batch) == 1
+            places = slice(None) if is_alone else tokens_of(rows.texts, batch.offsets)
+            result[places] = rows_found[: rows.batch.total_tokens]
             return
         rows_found = rows_found[: len(rows.texts)]
         if name == "logits" and self._last_layer is not None:
@@ -140,10 +145,11 @@ def graph_inputs(rows: PackedRows, config: EncoderConfig) -> Inputs:
     return found
 
 
-def inputs_alone(rows: PackedRows, config: EncoderConfig) -> Inputs:
-    """Return the inputs of one text where attention takes tokens as they lie."""
-    inputs = dict(graph_inputs(rows, config))
-    return inputs | {graph.TEXTS_OF_SLOTS: inputs[graph.TEXTS]}
+def inputs_alone(text: RaggedBatch, config: EncoderConfig) -> Inputs:
+    """Return the inputs of one text, by name, where attention takes tokens as they lie."""
+    (rows,) = packed_requests(text, RowSize())
+    inputs = graph_inputs(rows, config)
+    return {name: values for name, values in inputs.items() if name not in graph.LAYOUT}
 
 
 def _filled_up(values: NDArray[np.integer]) -> NDArray[np.int32]:

@@ -29,7 +29,7 @@ class RowSize:
     """How much is computed at once."""
 
     row_tokens: int = 48  # T; a call with a longer text has rows of its length
-    request_tokens: int = 640  # n, about, of one call of the engine
+    request_tokens: int = 1_536  # n, about, of one call of the engine
     in_order: bool = False  # each call takes the texts that came next; else those of like length
 
 
@@ -60,6 +60,9 @@ def packed_requests(batch: RaggedBatch, size: RowSize, *, streams: int = 1) -> I
         size: of rows and calls.
         streams: calls that are computed at the same time, among which work is shared out evenly.
     """
+    if len(batch) == 1:
+        yield _alone(batch)
+        return
     lengths = batch.lengths.astype(np.int64)
     order = np.arange(len(batch)) if size.in_order else np.argsort(-lengths, kind="stable")
     for texts in np.split(order, _cuts(lengths[order], size.request_tokens, streams)):
@@ -74,6 +77,17 @@ def _cuts(lengths: Int64, tokens: int, streams: int) -> Int64:
     ends = np.cumsum(lengths)
     cuts = np.searchsorted(ends, np.arange(1, calls) * (total / calls))
     return np.unique(np.clip(cuts, 1, max(len(lengths) - 1, 1)))[: len(lengths) - 1]
+
+
+def _alone(text: RaggedBatch) -> PackedRows:
+    """Return the call of one text, which somebody waits for: what is known is not computed."""
+    return PackedRows(
+        texts=np.zeros(1, dtype=np.int64),
+        batch=text,
+        rows=1,
+        width=bucketed(text.total_tokens, ROW_BUCKET),
+        slots=np.arange(text.total_tokens),
+    )
 
 
 def _laid(batch: RaggedBatch, texts: Int64, row_tokens: int) -> PackedRows:

@@ -156,14 +156,17 @@ def _candidate(folder: ModelFolder, choice: EngineChoice, threads: int | None) -
         folder, engine=choice.name, device="cpu", precision=choice.precision, threads=count
     )
     choice = replace(choice, precision=engine.precision)  # of torch, which was asked for "auto"
-    return Candidate(_sized(choice, RowSize()), engine, count)
+    return Candidate(replace(choice, row_tokens=None, request_tokens=None), engine, count)
 
 
 def _in_other_sizes(usual: Candidate) -> list[Candidate]:
     if not isinstance(usual.engine, PackedEngine):
         return []
-    others = (size for each in SIZES if (size := RowSize(*each)) != RowSize())
-    return [replace(usual, choice=_sized(usual.choice, size)) for size in others]
+    others = [size for size in SIZES if RowSize(*size) != usual.engine.usual_size]
+    return [
+        replace(usual, choice=replace(usual.choice, row_tokens=row, request_tokens=request))
+        for row, request in others
+    ]
 
 
 def _with_half_the_threads(copy: ModelFolder, usual: Candidate) -> list[Candidate]:
@@ -173,10 +176,6 @@ def _with_half_the_threads(copy: ModelFolder, usual: Candidate) -> list[Candidat
     found = _candidate(copy, usual.choice, half)
     found.choice = replace(found.choice, threads=half, threads_of=usual.threads)
     return [found]
-
-
-def _sized(choice: EngineChoice, size: RowSize) -> EngineChoice:
-    return replace(choice, row_tokens=size.row_tokens, request_tokens=size.request_tokens)
 
 
 def _measure(candidates: list[Candidate], sentences: RaggedBatch, output: list[str]) -> None:
@@ -189,7 +188,7 @@ def _measure(candidates: list[Candidate], sentences: RaggedBatch, output: list[s
             return
         for each in candidates:
             if isinstance(each.engine, PackedEngine):
-                each.engine.size = each.choice.size
+                each.engine.size = each.choice.size or each.engine.usual_size
             seconds = seconds_of(partial(each.engine.run, texts, output))
             if number:
                 each.seconds = min(each.seconds, seconds)

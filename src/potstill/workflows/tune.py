@@ -44,7 +44,7 @@ THROUGHPUT, LATENCY = "throughput", "latency"
 GOALS = (THROUGHPUT, LATENCY)
 Tell = Callable[[str], None]
 
-SIZES = ((48, 384), (48, 640), (64, 1_024))  # slots of a row, tokens of a call
+SIZES = ((48, 640), (48, 1_536), (64, 1_024))  # slots of a row, tokens of a call
 _REPEATS = 8  # of our sentences
 _MOST_TEXTS = 1_024
 _ROUNDS, _ALONE = 3, 20
@@ -206,7 +206,7 @@ def _measure(
             tell(f"round {number} of {_ROUNDS}, {len(candidates)} candidates")
         for candidate in candidates:
             if isinstance(candidate.engine, PackedEngine):
-                candidate.engine.size = candidate.choice.size
+                candidate.engine.size = candidate.choice.size or candidate.engine.usual_size
             seconds = seconds_of(partial(candidate.engine.run, texts, output))
             one = partial(candidate.engine.run, alone, output)
             calls = [seconds_of(one) for _ in range(_ALONE)]
