@@ -14,6 +14,7 @@ from potstill.bundle.folder import ModelFolder, open_folder
 from potstill.errors import DataError, MissingExtraError, RecipeError
 from potstill.runtime.engines import build_engine, chosen_engine
 from potstill.runtime.packed_rows import RowSize
+from potstill.text.ragged import RaggedBatch
 from tests.folders import write_tiny_model
 from tests.tiny import random_batch
 
@@ -73,6 +74,19 @@ def test_packed_is_padded_is_one_by_one(tmp_path: Path, head: str, name: str) ->
         engine.size = size
         found = engine.run(batch)["logits"]
         np.testing.assert_allclose(found, np.concatenate(alone), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_text_alone_leaves_nothing_to_the_next(tmp_path: Path, name: str) -> None:
+    folder = folder_of(tmp_path)
+    engine, reference = fp32(folder, name), fp32(folder, "torch")
+    lengths = [9, 9, 5, 9]  # inputs stand ready by length
+    batch = random_batch(lengths, token_types=True)
+    without = RaggedBatch(batch.ids, batch.offsets)
+    for text, given in enumerate([batch, without, batch, without]):
+        one = given.take([text])
+        found, expected = (each.run(one)["logits"] for each in (engine, reference))
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", NAMES)
