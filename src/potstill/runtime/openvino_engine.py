@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.runtime_files import INT8, graph_files
 from potstill.hardware import chosen_threads, cpu_flags, cpu_has_bf16
 from potstill.runtime.compiled_graphs import compiled_folder
+from potstill.runtime.engine import Outputs
 from potstill.runtime.openvino_alone import AloneRequest
 from potstill.runtime.openvino_layout import without_layout
 from potstill.runtime.openvino_library import openvino
@@ -27,6 +28,7 @@ from potstill.runtime.stored_graphs import (
     stored_graph,
     usable_precisions,
 )
+from potstill.text.ragged import RaggedBatch
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -37,28 +39,25 @@ class OpenVinoEngine(PackedEngine):
     name = "openvino"
 
     def _prepare(self, outputs: tuple[str, ...]) -> None:
-        self._queues: dict[tuple[tuple[str, ...], bool], Any] = {}
+        self._queues: dict[tuple[str, ...], Any] = {}
+        self._alone: dict[tuple[str, ...], AloneRequest] = {}
         self._streams = self.threads
-        self._queue(outputs, is_alone=True)
+        self._request_alone(outputs)
 
-    def _call(self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take) -> None:
+    def _computed(self, batch: RaggedBatch, outputs: Sequence[str]) -> Outputs:
         try:
-            if len(requests) == 1 and len(requests[0].texts) == 1:
-                self._call_alone(outputs, requests[0], take)
-            else:
-                self._call_together(outputs, requests, take)
+            if len(batch) > 1:
+                return super()._computed(batch, outputs)
+            with self._turn:  # somebody waits: nothing that many texts would need
+                output = self._reader(self._request_alone(tuple(outputs)).infer(batch))
+                return {name: self._answers(name, output(name), batch).copy() for name in outputs}
         except BaseException:
-            self._queues = {}  # a queue that failed once says for ever that it is busy
+            # What failed once says for ever that it is busy.
+            self._queues, self._alone = {}, {}
             raise
 
-    def _call_alone(self, outputs: tuple[str, ...], rows: PackedRows, take: Take) -> None:
-        request = self._queue(outputs, is_alone=True)
-        take(rows, self._reader(request.infer(rows.batch)))
-
-    def _call_together(
-        self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take
-    ) -> None:
-        queue = self._queue(outputs, is_alone=False)
+    def _call(self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take) -> None:
+        queue = self._queue(outputs)
         faults: list[BaseException] = []
 
         def copied(request: Any, rows: PackedRows) -> None:
@@ -87,22 +86,32 @@ class OpenVinoEngine(PackedEngine):
         only = self._shapes.names[0]  # what a stored graph gives
         return lambda _: output(only)
 
-    def _queue(self, outputs: tuple[str, ...], *, is_alone: bool) -> Any:
-        """Return what takes calls of the graph of these outputs, compiled when first asked."""
-        if (outputs, is_alone) not in self._queues:
-            self._queues[outputs, is_alone] = self._compiled(outputs, is_alone=is_alone)
-        return self._queues[outputs, is_alone]
+    def _queue(self, outputs: tuple[str, ...]) -> Any:
+        """Return a queue of calls of the graph of these outputs, compiled when first asked."""
+        if outputs not in self._queues:
+            compiled = self._compiled(outputs, is_alone=False)
+            # One more call for each stream waits ready, so that none stands still between two.
+            jobs = 2 * self._streams
+            self._queues[outputs] = openvino("the openvino engine").AsyncInferQueue(compiled, jobs)
+        return self._queues[outputs]
+
+    def _request_alone(self, outputs: tuple[str, ...]) -> AloneRequest:
+        """Return what answers one text, its graph compiled when first asked."""
+        if outputs not in self._alone:
+            compiled = self._compiled(outputs, is_alone=True)
+            self._alone[outputs] = AloneRequest(compiled, self.folder.config)
+        return self._alone[outputs]
 
     @property
     def _is_stored(self) -> bool:
         return self.precision not in PRECISIONS
 
     def _compiled(self, outputs: tuple[str, ...], *, is_alone: bool) -> Any:
-        library, streams = openvino("the openvino engine"), 1 if is_alone else self.threads
+        library = openvino("the openvino engine")
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": PRECISIONS.get(self.precision) or rest_of(self.precision),
             "INFERENCE_NUM_THREADS": self.threads,
-            "NUM_STREAMS": streams,
+            "NUM_STREAMS": 1 if is_alone else self._streams,
             "CPU_DENORMALS_OPTIMIZATION": True,
         }
         if self._is_stored:
@@ -111,11 +120,7 @@ class OpenVinoEngine(PackedEngine):
         else:
             graph = self._written(outputs)
         graph = without_layout(graph) if is_alone else graph
-        compiled = library.Core().compile_model(graph, "CPU", settings)
-        if is_alone:
-            return AloneRequest(compiled, self.folder.config)
-        # One more call for each stream waits ready, so that none stands still between two.
-        return library.AsyncInferQueue(compiled, 2 * streams)
+        return library.Core().compile_model(graph, "CPU", settings)
 
     def _kept_compiled(self) -> dict[str, str]:
         """Return the setting by which a later start finds what is compiled now."""

@@ -109,17 +109,18 @@ class PackedEngine(ABC):
         self, result: Floats, name: str, found: Floats, rows: PackedRows, batch: RaggedBatch
     ) -> None:
         """Copy what was computed to where its texts stand in the batch."""
-        (rows_found,) = found
-        if not self._shapes.is_per_text(name):
-            is_alone = len(batch) == 1
-            places = slice(None) if is_alone else tokens_of(rows.texts, batch.offsets)
-            result[places] = rows_found[: rows.batch.total_tokens]
-            return
-        rows_found = rows_found[: len(rows.texts)]
+        is_per_text = self._shapes.is_per_text(name)
+        places = rows.texts if is_per_text else tokens_of(rows.texts, batch.offsets)
+        result[places] = self._answers(name, found, rows.batch)
+
+    def _answers(self, name: str, found: Floats, texts: RaggedBatch) -> Floats:
+        """Return what is of a call's texts or tokens, through the layer that the graph left."""
+        is_per_text = self._shapes.is_per_text(name)
+        answers: Floats = found[0, : len(texts) if is_per_text else texts.total_tokens]
         if name == "logits" and self._last_layer is not None:
             weight_CD, bias_C = self._last_layer
-            rows_found = rows_found @ weight_CD.T + bias_C
-        result[rows.texts] = rows_found
+            answers = answers @ weight_CD.T + bias_C
+        return answers
 
 
 def graph_inputs(rows: PackedRows, config: EncoderConfig) -> Inputs:
