@@ -265,7 +265,7 @@ def test_parts_are_put_back_and_a_floor_out_of_reach_is_refused(
     from potstill.workflows.quantize import QuantizeOptions, quantize
 
     told: list[str] = []
-    options = QuantizeOptions(precision="int4", dev=str(rows), floor=0.999, threads=1)
+    options = QuantizeOptions(precision="int4", dev=str(rows), floor=1.0, threads=1)
     with pytest.raises(GateNotMet, match=r"in full precision|undecided"):
         quantize(source, place / "put-back", options, told.append)
     assert any("is put back" in line for line in told)

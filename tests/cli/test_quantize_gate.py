@@ -42,6 +42,7 @@ def quantized(
     *,
     accept: str | None = None,
     tell: Tell | None = None,
+    rows_drawn: int = 120,
 ) -> Report:
     """Quantize where dev rows tell these retentions, one an attempt; the last tells the rest."""
     source, rows, out, monkeypatch = gated
@@ -49,7 +50,7 @@ def quantized(
     last = found[-1]
 
     def on_dev(*given: object) -> Gate:
-        return judge_gate(next(told, last), floor=FLOOR, drawn=Drawn(120), rows_of="dev")
+        return judge_gate(next(told, last), floor=FLOOR, drawn=Drawn(rows_drawn), rows_of="dev")
 
     monkeypatch.setattr(CopyJudge, "on_dev", on_dev)
     options = QuantizeOptions(
@@ -84,6 +85,19 @@ def test_a_gate_undecided_to_the_end_says_what_would_be_accepted(gated) -> None:
     assert "it does not hold with every part but the embedding tables in full precision" in told
     assert told.endswith("give more dev rows, or --accept point; nothing was written")
     assert not gated[2].exists()
+
+
+def test_where_rows_are_too_few_to_show_it_no_part_is_put_back(gated) -> None:
+    told: list[str] = []
+    with pytest.raises(GateNotMet) as fault:
+        quantized(gated, [ENOUGH, HELD], tell=told.append, rows_drawn=35)
+    assert not any("is put back" in line for line in told)
+    assert str(fault.value).endswith(
+        "fewer than 36 dev rows cannot show that it holds, whatever is put back; to mend it: give "
+        "more dev rows, or --accept point; nothing was written"
+    )
+    report = quantized(gated, [SHORT, ENOUGH], accept="point", rows_drawn=35)
+    assert len(report.details["kept"]) == 1, "what is accepted by its value is still looked for"
 
 
 def test_a_value_below_the_floor_to_the_end_asks_for_a_lower_one(gated) -> None:

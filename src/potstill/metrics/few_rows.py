@@ -11,6 +11,7 @@ Sources: Clopper, Pearson 1934 (the bound where nothing was seen); Edgington, On
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,12 @@ def seen_share(rows: int) -> float:
     (1 - p)^B = 0.025. It is 0.884 for 30 rows, 0.990 for 368.
     """
     return float(_TAIL ** (1 / rows))
+
+
+def rows_to_hold(floor: float) -> int:
+    """Return from how many rows on a retention can hold a floor below 1, none of them differing."""
+    assert 0 < floor < 1, "no number of rows shows that nothing is lost"
+    return math.ceil(math.log(_TAIL) / math.log(floor))
 
 
 def telling(sides: Sequence[Floats]) -> int:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from potstill.metrics.bootstrap import CountedInterval, Drawn, Interval
+from potstill.metrics.few_rows import rows_to_hold
 
 Outcome = Literal["holds", "fails", "undecided"]
 
@@ -29,6 +30,12 @@ class Gate:
     def is_value_enough(self) -> bool:
         """Tell whether the value alone, its interval left out, is at the floor or above."""
         return self.value is not None and self.value >= self.floor
+
+    @property
+    def least_rows(self) -> int | None:
+        """Return how many rows show at least that it holds; None where there are as many here."""
+        least = rows_to_hold(self.floor) if self.floor < 1 else 0
+        return least if self.rows < least else None
 
     def is_met(self, accept: str | None) -> bool:
         """Tell whether it lets pass; "point" accepts an undecided gate by its value."""

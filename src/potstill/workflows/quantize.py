@@ -52,6 +52,7 @@ from potstill.files import (
     write_atomically,
 )
 from potstill.hardware import cpu_has_bf16
+from potstill.metrics.bootstrap import Drawn
 from potstill.metrics.gate import Gate
 from potstill.recipe import require_choice
 from potstill.report import Report
@@ -251,12 +252,14 @@ class _Run:
         """Return the bundle of the first attempt that the gate lets through.
 
         An undecided gate is no end: with each part put back fewer answers differ, and the interval
-        is narrower.
+        is narrower. Where rows are too few to show that anything holds, it is.
         """
         found, gate = self._attempt(())
         parts: list[str] = []
         ranked: Sequence[str] | None = None
         while gate is not None and not self.judge.passes(gate):
+            if gate.least_rows is not None and self.options.accept is None:
+                raise self._refused_on_few_rows(gate, gate.least_rows)
             ranked = self._ranked() if ranked is None else ranked
             if len(parts) == len(ranked):
                 raise self._refused(gate)
@@ -264,6 +267,13 @@ class _Run:
             self.tell(f"{gate.describe()}; {parts[-1]} is put back")
             found, gate = self._attempt(tuple(parts))
         return found
+
+    def _refused_on_few_rows(self, gate: Gate, least: int) -> GateNotMet:
+        """Return why no part is put back: on so few rows not even the source itself would hold."""
+        few = f"fewer than {Drawn(least, gate.unit).told(gate.rows_of)}"
+        told = f"{gate.describe()}; {few} cannot show that it holds, whatever is put back"
+        cure = "give more dev rows, or --accept point; nothing was written"
+        return GateNotMet(told, where=self.options.precision, cure=cure)
 
     def _refused(self, last: Gate) -> GateNotMet:
         """Return why nothing passed; `--accept point` would take the first whose value suffices."""

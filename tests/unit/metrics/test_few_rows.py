@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from potstill.metrics.bootstrap import interval
 from potstill.metrics.classification import ClassF1
-from potstill.metrics.few_rows import differing, seen_share, telling
+from potstill.metrics.few_rows import differing, rows_to_hold, seen_share, telling
 from potstill.metrics.retention import retention
 
 
@@ -18,6 +18,13 @@ from potstill.metrics.retention import retention
 def test_the_share_is_the_exact_bound_of_none_in_so_many(rows: int) -> None:
     exact = binomtest(0, rows).proportion_ci(confidence_level=0.95, method="exact")
     assert 1 - seen_share(rows) == pytest.approx(exact.high)
+
+
+@given(st.floats(0.01, 0.9999))
+def test_the_least_rows_that_hold_a_floor_are_the_first_that_do(floor: float) -> None:
+    least = rows_to_hold(floor)
+    assert seen_share(least) >= floor - 1e-12
+    assert least == 1 or seen_share(least - 1) < floor
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=30))
