@@ -50,12 +50,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--task", action="append", help="default: all that have rows to answer")
     asked = parser.parse_args()
-    for suite in SUITES:
-        file = alone(suite, asked.work)
-        for task in read_suite(file).tasks:
-            is_asked = asked.task is None or task.name in asked.task
-            if is_asked and (SHARED_DATA / task.test).is_file():
-                keep(judged(task, file, asked.work, asked.threads))
+    found = [
+        (task, file)
+        for file in (alone(suite, asked.work) for suite in SUITES)
+        for task in read_suite(file).tasks
+        if (SHARED_DATA / task.test).is_file()
+    ]
+    names = [task.name for task, _ in found]
+    if unknown := set(asked.task or ()) - set(names):
+        parser.error(f"no such task: {', '.join(unknown)}; allowed: {', '.join(names)}")
+    for task, file in found:
+        if asked.task is None or task.name in asked.task:
+            keep(judged(task, file, asked.work, asked.threads))
 
 
 def alone(suite: str, work: Path) -> Path:
