@@ -551,6 +551,7 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "stored_words": stored_words,
     "forecast": forecast,
     "engine": engine,
+    "engine_half_rate": engine,
     "cold_start": cold_start,
     "memory": memory,
     "quantized": quantized,

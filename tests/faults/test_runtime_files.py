@@ -110,6 +110,18 @@ def test_a_size_that_is_none_is_refused(
     assert f"engine.{name} is {value}; allowed: 1 or more" in complaint
 
 
+def test_half_a_size_is_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(place / "small", tmp_path / "small")
+    file = tmp_path / "small" / "potstill.json"
+    told = json.loads(file.read_text())
+    told["engine"] |= {"row_tokens": 48, "request_tokens": None}
+    file.write_text(json.dumps(told))
+    complaint = said(capsys, "predict", tmp_path / "small", "good").complaint
+    assert "one of row_tokens and request_tokens; allowed: both, or neither" in complaint
+
+
 def test_without_openvino_a_quantized_bundle_names_the_install_line(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

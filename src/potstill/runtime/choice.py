@@ -149,6 +149,13 @@ def _read(told: Mapping[str, Any], where: str) -> EngineChoice:
             raise ModelError(
                 f"engine.{name} is {told[name]}", where=where, allowed="1 or more", cure=_CURE
             )
+    if (told.get("row_tokens") is None) != (told.get("request_tokens") is None):
+        raise ModelError(
+            "engine has one of row_tokens and request_tokens",
+            where=where,
+            allowed="both, or neither",
+            cure=_CURE,
+        )
     if told.get("threads") is not None and told["threads"] > (told.get("threads_of") or 0):
         raise ModelError(
             f"engine.threads is {told['threads']}",
