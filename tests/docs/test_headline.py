@@ -49,7 +49,8 @@ def test_size_and_start_are_those_of_the_cold_start() -> None:
     found = stored("cold_start")
     sizes = {name: round(size / 1e6) for name, size in found["bytes"].items()}
     assert f"{sizes['openvino-int8']} MB instead of {sizes['source']}" in README
-    for name, words in (("cold_start", "after the start"), ("cold_start_half_rate", "on that other")):
+    said_of = {"cold_start": "after the start", "cold_start_half_rate": "on that other"}
+    for name, words in said_of.items():
         start = next(side for side in stored(name)["sides"] if side["side"] == "openvino int8")
         assert f"{start['p50_seconds']:.2f} s {words}" in README
 
