@@ -281,7 +281,7 @@ SETTINGS: Cases = {
             *("embed", ground.model, "--input", ground.rows),
             *("--output", ground.path / "v.npy", "--precision", "int3"),
         ],
-        ["precision is 'int3' on", "auto, fp32, bf16"],
+        ["precision is 'int3' on", "allowed: auto, fp32"],
     ),
     "a recipe that is not TOML": (with_recipe("epochs = = 3\n"), ["recipe.toml", "not TOML"]),
     "a recipe with a list": (with_recipe("epochs = [3]\n"), ["recipe.toml: epochs is [3]"]),

@@ -12,6 +12,7 @@ import pytest
 import potstill
 from potstill.bundle.folder import open_folder
 from tests.parity.reference import TOLERANCE, answers_of
+from tests.processors import needs_bf16
 
 transformers = pytest.importorskip("transformers")
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -106,6 +107,7 @@ def test_our_load_of_our_save_is_the_same_bit_for_bit(
     assert open_folder(tmp_path / "twice").plan.unknown == []
 
 
+@needs_bf16
 def test_vectors_in_bf16_point_where_those_in_fp32_do(
     minilm: Path, texts: list[str], vectors_BD: np.ndarray
 ) -> None:

@@ -97,7 +97,8 @@ def test_transformers_gives_our_logits(which: str, trained: tuple[str, Path]) ->
     assert len(windows.texts) == len(rows)
     ours = model.engine.run(windows.texts, ["logits"])["logits"]
     assert np.ptp(np.vstack(expected), axis=0).min() > 0.05
-    np.testing.assert_allclose(ours, np.vstack(expected), rtol=0, atol=TOLERANCE)
+    # A number of a regression is as large as it likes: eight units in its last place.
+    np.testing.assert_allclose(ours, np.vstack(expected), rtol=1e-6, atol=TOLERANCE)
 
 
 def test_config_tells_transformers_the_kind_of_problem(trained: tuple[str, Path]) -> None:

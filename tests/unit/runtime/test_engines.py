@@ -16,6 +16,7 @@ from potstill.runtime.engines import build_engine, chosen_engine
 from potstill.runtime.packed_rows import RowSize
 from potstill.text.ragged import RaggedBatch
 from tests.folders import write_tiny_model
+from tests.processors import needs_bf16
 from tests.tiny import random_batch
 
 pytest.importorskip("openvino", reason="pip install 'potstill[cpu]'")
@@ -99,6 +100,7 @@ def test_many_requests_come_back_in_order(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(engine.run(batch)["logits"], expected["logits"], atol=TOLERANCE)
 
 
+@needs_bf16
 def test_a_number_is_not_rounded_to_bf16(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, head="number")
     ours = build_engine(folder, engine="openvino", precision="bf16", threads=1)
