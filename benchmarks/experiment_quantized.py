@@ -27,6 +27,7 @@ import potstill
 from potstill.metrics.bootstrap import Interval
 from potstill.metrics.metric import Metric, point
 from potstill.metrics.retention import difference, is_above, retention
+from potstill.runtime.processors import processor_here
 from potstill.tasks import reading
 from potstill.workflows.suite import SuiteOptions, run_suite
 from potstill.workflows.suite_file import SuiteTask, read_suite
@@ -128,6 +129,7 @@ def table_row(
     sizes = {"fp32": source, **copies}
     return {
         "task": task.name,
+        "made_for": processor_here(),  # what int8 depends on
         "metric": metric.name,
         "rows": len(labelled),
         "is_solved": is_above(metric, [own], [trivial]),

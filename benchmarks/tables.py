@@ -464,10 +464,25 @@ def quantized(result: Result) -> str:
         told = [f"{each['value']:.1%} ({each['low']:.1%} to {each['high']:.1%})" for each in kept]
         alone = f"{row['fp32']:.4f}" + ("" if row["is_solved"] else ", not solved")
         others = [str(row["other_answers"][engine]) for engine in ("onnx", "torch")]
-        names = [row["task"], row["metric"], f"{row['rows']:,}", alone]
+        names = [row["task"], row["metric"], f"{row['rows']:,}", row["made_for"], alone]
         rows.append([*names, *told, " and ".join(others)])
     beside = "other answers in fp32 by ONNX Runtime and torch"
-    header = ["task", "metric", "test rows", "student in fp32", *copies.values(), beside]
+    alone = ["task", "metric", "test rows", "int8 for", "student in fp32"]
+    return table([*alone, *copies.values(), beside], rows)
+
+
+def saturation(result: Result) -> str:
+    rows = [
+        [
+            each["engine"],
+            "fp32" if each["made_for"] == "fp32" else f"int8 for {each['made_for']}",
+            f"{each['cosine_mean']:.4f}",
+            f"{each['cosine_least']:.3f}",
+            f"{each['spearman']:.4f}",
+        ]
+        for each in result["sides"]
+    ]
+    header = ["engine", "what", "mean cosine to fp32", "least", "Spearman's correlation on stsb"]
     return table(header, rows)
 
 
@@ -555,6 +570,7 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "cold_start": cold_start,
     "memory": memory,
     "quantized": quantized,
+    "saturation": saturation,
     "general": general,
     "kills_general": kills,
 }

@@ -4,8 +4,9 @@ vnni   x86 with VNNI or AMX: four products are summed in 32 bits
 avx2   x86 without: two products of 8 bits are summed in 16, which saturate at full range
 arm    sums in 32 bits
 
-A graph whose weights take their full range is wrong on `avx2`, without a word; one made for `avx2`
-keeps weights to half the range, and is right everywhere.
+A graph whose weights take their full range can be wrong on `avx2`, without a word, wherever two
+neighbouring products are large; one made for `avx2` keeps weights to half the range, and is right
+everywhere.
 
 Source: ONNX Runtime's and NNCF's pages on quantization (`reduce_range`, `OverflowFix`).
 """

@@ -120,7 +120,7 @@ def _made_for(folder: ModelFolder) -> str | None:
 def _require_processor(folder: ModelFolder, precision: str) -> None:
     if not is_right_here(folder, precision):
         raise ModelError(
-            f"its int8 graph was made for {_made_for(folder)} processors and would answer wrongly "
+            f"its int8 graph was made for {_made_for(folder)} processors and can answer wrongly "
             f"on this one ({processor_here()})",
             where=str(folder.path),
             cure=f"quantize its source again with --for {AVX2}",

@@ -120,7 +120,7 @@ class QuantizeOptions(JudgedBy):
         is_judged = self.dev is not None or self.test is not None
         if is_judged and not runs_here(self.made_for):
             raise RecipeError(
-                f"int8 for {self.made_for} is wrong on this processor ({processor_here()}), so "
+                f"int8 for {self.made_for} can be wrong on this processor ({processor_here()}), so "
                 "that nothing can be judged on it",
                 where="--for",
                 cure="quantize on such a processor, or leave --dev and --test out",
