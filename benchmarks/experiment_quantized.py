@@ -1,10 +1,11 @@
 """What int8 and int4 leave of the suites' students: each beside itself in fp32, on the test rows.
 
 Teacher and student of each task are trained as `recipes/classification.toml` and
-`recipes/shared_data.toml` say, seed 0, without a control; the student is quantized, calibrated on
-rows that it learned from, and answers the test rows in fp32, int8 and int4; ONNX Runtime's int8
-does too. In fp32 it answers by each engine, and what is told is how many answers differ from
-OpenVINO's. Some hours; it goes on where it stopped, and what is judged stays in the stored result.
+`recipes/shared_data.toml` say, seed 0, without a control; the student is quantized, int8 and int4
+fitted to rows that it learned from, and answers the test rows in fp32, int8 and int4; ONNX
+Runtime's int8 does too. In fp32 it answers by each engine, and what is told is how many answers
+differ from OpenVINO's. Some hours; it goes on where it stopped, and what is judged stays in the
+stored result.
 
     python benchmarks/experiment_quantized.py WORK
     python benchmarks/experiment_quantized.py WORK --task trec --threads 1    # a share of it
@@ -24,6 +25,7 @@ import numpy as np
 from facts import RESULTS, SHARED_DATA, store
 
 import potstill
+from potstill.compress.quantizers import gains_by_texts
 from potstill.metrics.bootstrap import Interval
 from potstill.metrics.metric import Metric, point
 from potstill.metrics.retention import difference, is_above, retention
@@ -42,6 +44,7 @@ COPIES = {
     "onnx int8": ("onnx", "int8"),
 }
 ENGINES = ("onnx", "torch")  # beside openvino
+INT4_WAY = "gptq, groups of 32"
 NAME = "quantized"
 
 
@@ -86,7 +89,6 @@ def judged(task: SuiteTask, suite: Path, work: Path, threads: int | None) -> dic
         copies[name] = work / "quantized" / f"{task.name}-{name.replace(' ', '-')}"
         if not copies[name].is_dir():
             copies[name].parent.mkdir(exist_ok=True)
-            is_calibrated = (engine, precision) == ("openvino", "int8")
             potstill.quantize(
                 source,
                 copies[name],
@@ -94,7 +96,7 @@ def judged(task: SuiteTask, suite: Path, work: Path, threads: int | None) -> dic
                 precision=precision,
                 tune=False,
                 calibration=SHARED_DATA / (task.train or task.unlabelled[0])
-                if is_calibrated
+                if gains_by_texts(engine, precision)
                 else None,
                 text_column=task.text_column,
                 text_pair_column=task.text_pair_column,
@@ -130,6 +132,7 @@ def table_row(
     return {
         "task": task.name,
         "made_for": processor_here(),  # what int8 depends on
+        "int4": INT4_WAY,
         "metric": metric.name,
         "rows": len(labelled),
         "is_solved": is_above(metric, [own], [trivial]),

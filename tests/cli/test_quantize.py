@@ -113,7 +113,7 @@ def test_the_command_says_what_it_made(
     precision: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    texts = ["--calibration", rows] if precision == "int8" else []
+    texts = ["--calibration", rows] if precision != "int8-weights" else []
     words = ["--precision", precision, "--out", tmp_path / "out", *texts, "--threads", "1"]
     told = said(capsys, "quantize", source, *words).pairs
     assert told["engine"] == "openvino"
@@ -280,7 +280,10 @@ def test_parts_are_put_back_and_a_floor_out_of_reach_is_refused(
         (["--precision", "int4", "--floor", "0.9"], "a floor is judged on dev rows"),
         (["--precision", "int4", "--floor", "97"], "floor is 97"),
         (["--precision", "bf16", "--engine", "foo"], "--engine: a bundle in bf16 is read by every"),
-        (["--precision", "int4", "--calibration", "f"], "--calibration: int4 by the openvino eng"),
+        (
+            ["--precision", "int8-weights", "--calibration", "f"],
+            "--calibration: int8-weights by the openvino engine is calibrated on no texts",
+        ),
         (["--precision", "bf16", "--calibration", "f"], "--calibration: bf16 is calibrated on no"),
         (["--precision", "int4", "--for", "avx2"], "--for: int4 is right on every processor"),
         (["--precision", "int4", "--accept", "point"], "--accept: there is no gate"),

@@ -19,9 +19,10 @@ from potstill.files import sha256_of_file
 
 OPENVINO, ONNX = "openvino", "onnx"
 INT8 = "int8"  # weights and activations: products of whole numbers
+INT8_WEIGHTS, INT4 = "int8-weights", "int4"  # weights alone
 
 # What `quantize` writes, by engine; what else lies there was exported for other programs.
-STORED: Mapping[str, tuple[str, ...]] = {OPENVINO: (INT8, "int8-weights", "int4"), ONNX: (INT8,)}
+STORED: Mapping[str, tuple[str, ...]] = {OPENVINO: (INT8, INT8_WEIGHTS, INT4), ONNX: (INT8,)}
 QUALITY_OF_COPY = ("quantized", "quantized_gate")  # what `quantize` measures on test rows
 _OF_GRAPHS = ("tried", "processor")  # in a manifest's engine
 _LINEAGE_OF_GRAPHS = ("quantized_from", "quantization", "calibrated_on")

@@ -39,7 +39,10 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
     ] = "here",
     calibration: Annotated[
         str | None,
-        typer.Option(help="Rows to calibrate int8 on, best of training; default: those of --dev."),
+        typer.Option(
+            help="Rows to fit int8 and int4 to, best of training; default: int8 to those of --dev, "
+            "int4 to none."
+        ),
     ] = None,
     dev: Annotated[str | None, typer.Option("--dev", help="Labelled rows for the gate.")] = None,
     test: Annotated[

@@ -3,9 +3,11 @@
 int8           weights for each output, activations by calibration with smoothing (SmoothQuant);
                the answer itself, a mean or a vector of length 1, is never rounded
 int8-weights   weights alone, by output; nothing is calibrated
-int4           weights alone, in groups of 64 inputs; nothing is calibrated
+int4           weights alone, in groups of 32 inputs; where there are texts to calibrate on, each
+               weight makes up for the rounding of those before it (GPTQ)
 
-Sources: Xiao et al. 2022, arXiv 2211.10438 (SmoothQuant); NNCF 3.
+Sources: Xiao et al. 2022, arXiv 2211.10438 (SmoothQuant); Frantar et al. 2022, arXiv 2210.17323
+(GPTQ); NNCF 3.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import contextlib
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ import numpy as np
 
 from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
-from potstill.bundle.runtime_files import INT8
+from potstill.bundle.runtime_files import INT8, INT8_WEIGHTS
 from potstill.compress.nncf_library import nncf
 from potstill.compress.quantized_tables import scale_taken_rows
 from potstill.compress.quantizer import Smaller, parts_of
@@ -31,7 +34,7 @@ from potstill.runtime.openvino_operators import openvino_model
 from potstill.runtime.packed_engine import Floats, Inputs
 from potstill.runtime.processors import AVX2
 
-_GROUP = 64  # inputs that share one scale in int4
+_GROUP = 32  # inputs that share one scale in int4
 
 
 class OpenVinoQuantizer:
@@ -43,6 +46,7 @@ class OpenVinoQuantizer:
         """Write the graph that gives one output."""
         self.graph = openvino_model(config, head, weights, [output])
         self._group = math.gcd(_GROUP, config.hidden_size)
+        self._weights_alone: tuple[Smaller, Any] | None = None  # the last, with nothing kept
 
     def parts(self) -> dict[str, list[str]]:
         """Return the parts that can stay in full precision."""
@@ -67,32 +71,63 @@ class OpenVinoQuantizer:
         save_graph(graph, file)
 
     def _made(self, library: Any, asked: Smaller) -> Any:
-        names = [*asked.kept, POOLING, UNIT_LENGTH]
-        scope = library.IgnoredScope(names=names, validate=False)
-        graph = self.graph.clone()
         if asked.precision == INT8:
-            assert asked.calls, "activations are calibrated on texts: this is a bug"
-            small = library.quantize(
-                graph,
-                library.Dataset(list(asked.calls)),
-                model_type=library.ModelType.TRANSFORMER,
-                subset_size=len(asked.calls),
-                ignored_scope=scope,
-                advanced_parameters=_for_processor(library, asked.processor),
-            )
-            scale_taken_rows(small)
-            return small
-        modes = library.CompressWeightsMode
-        if asked.precision == "int8-weights":
-            return library.compress_weights(graph, mode=modes.INT8_SYM, ignored_scope=scope)
-        return library.compress_weights(
-            graph,
-            mode=modes.INT4_SYM,
-            group_size=self._group,
-            ratio=1.0,
-            all_layers=True,
-            ignored_scope=scope,
+            return self._with_rounded_activations(library, asked)
+        small = self._with_small_weights(library, replace(asked, kept=())).clone()
+        self._put_back(small, asked.kept)
+        return small
+
+    def _with_rounded_activations(self, library: Any, asked: Smaller) -> Any:
+        assert asked.calls, "activations are calibrated on texts: this is a bug"
+        names = [*asked.kept, POOLING, UNIT_LENGTH]
+        small = library.quantize(
+            self.graph.clone(),
+            library.Dataset(list(asked.calls)),
+            model_type=library.ModelType.TRANSFORMER,
+            subset_size=len(asked.calls),
+            ignored_scope=library.IgnoredScope(names=names, validate=False),
+            advanced_parameters=_for_processor(library, asked.processor),
         )
+        scale_taken_rows(small)
+        return small
+
+    def _with_small_weights(self, library: Any, asked: Smaller) -> Any:
+        """Return the graph with all weights small; the last one is kept, as GPTQ takes minutes."""
+        if self._weights_alone is None or not _is_same(self._weights_alone[0], asked):
+            scope = library.IgnoredScope(names=[POOLING, UNIT_LENGTH], validate=False)
+            modes = library.CompressWeightsMode
+            if asked.precision == INT8_WEIGHTS:
+                settings: dict[str, Any] = {"mode": modes.INT8_SYM}
+            else:
+                settings = {
+                    "mode": modes.INT4_SYM,
+                    "group_size": self._group,
+                    "ratio": 1.0,
+                    "all_layers": True,
+                }
+                if asked.calls:
+                    dataset = library.Dataset(list(asked.calls))
+                    settings |= {"gptq": True, "dataset": dataset, "subset_size": len(asked.calls)}
+            small = library.compress_weights(self.graph.clone(), ignored_scope=scope, **settings)
+            self._weights_alone = asked, small
+        return self._weights_alone[1]
+
+    def _put_back(self, small: Any, kept: Sequence[str]) -> None:
+        """Give dense layers their weights in full precision again."""
+        exact = {
+            node.get_friendly_name(): node.input_value(1).get_node()
+            for node in self.graph.get_ordered_ops()
+            if node.get_friendly_name() in kept
+        }
+        constant = openvino("quantizing").opset13.constant
+        for node in small.get_ordered_ops():
+            weights = exact.get(node.get_friendly_name())
+            if weights is not None and weights.get_type_name() == "Constant":
+                node.input(1).replace_source_output(constant(weights.data).output(0))
+
+
+def _is_same(one: Smaller, other: Smaller) -> bool:
+    return one.precision == other.precision and one.calls is other.calls
 
 
 def _for_processor(library: Any, processor: str) -> Any:

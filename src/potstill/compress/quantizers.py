@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
-from potstill.bundle.runtime_files import INT8, ONNX, OPENVINO, STORED
+from potstill.bundle.runtime_files import INT4, INT8, ONNX, OPENVINO, STORED
 from potstill.compress.quantizer import Quantizer
 from potstill.errors import RecipeError
 from potstill.recipe import require_choice
@@ -66,3 +66,8 @@ def require_precision(engine: str, precision: str) -> None:
 def is_calibrated(engine: str, precision: str) -> bool:
     """Tell whether texts are needed; ONNX Runtime quantizes activations as they come."""
     return engine == OPENVINO and precision == INT8
+
+
+def gains_by_texts(engine: str, precision: str) -> bool:
+    """Tell whether texts make it nearer, needed or not."""
+    return engine == OPENVINO and precision in {INT8, INT4}

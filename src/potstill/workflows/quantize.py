@@ -37,6 +37,7 @@ from potstill.bundle.weights import write_tensor_file
 from potstill.compress.calibration import calibration_calls
 from potstill.compress.quantizer import Smaller, output_error
 from potstill.compress.quantizers import (
+    gains_by_texts,
     is_calibrated,
     quantizer_of,
     require_precision,
@@ -163,8 +164,10 @@ class QuantizeOptions(JudgedBy):
 
     @property
     def is_calibrated(self) -> bool:
-        """Tell whether texts are needed."""
-        return is_calibrated(self.engine, self.precision)
+        """Tell whether it is fitted to texts: those it needs, or those given that it gains by."""
+        return is_calibrated(self.engine, self.precision) or (
+            self.calibration is not None and gains_by_texts(self.engine, self.precision)
+        )
 
     @property
     def is_calibrated_on_judges(self) -> bool:
@@ -314,7 +317,8 @@ class _Run:
     def _attempt(self, kept: tuple[str, ...]) -> tuple[Path, Gate | None]:
         parts = self.quantizer.parts()
         layers = [layer for part in kept for layer in parts[part]]
-        self.tell(f"quantizing to {self.options.precision}")
+        on = f", fitted to {self.calibrated_on}" if self.calibrated_on is not None else ""
+        self.tell(f"quantizing to {self.options.precision}{on}")
         small = self._quantized(layers)
         made = self.place / f"attempt-{len(self.tried)}"
         self._write(made, small)

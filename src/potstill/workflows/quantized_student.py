@@ -18,7 +18,7 @@ from potstill.bundle.card import model_card
 from potstill.bundle.folder import open_folder
 from potstill.bundle.manifest import write_manifest
 from potstill.bundle.runtime_files import OPENVINO
-from potstill.compress.quantizers import is_calibrated
+from potstill.compress.quantizers import gains_by_texts
 from potstill.data.rows import Rows
 from potstill.errors import GateNotMet, MissingExtraError
 from potstill.files import folder_whole_or_absent, write_atomically
@@ -193,7 +193,7 @@ def _options(inputs: ShrinkInputs, recipe: ShrinkRecipe, task: str, run: Run) ->
     assert asked is not None, "called where it is asked for"
     train, dev = _rows(inputs, recipe, task)
     is_judged = has_gate(inputs, task)
-    reads_texts = is_calibrated(OPENVINO, asked.precision) or is_judged  # to rank its parts by
+    reads_texts = gains_by_texts(OPENVINO, asked.precision) or is_judged  # to rank its parts by
     return QuantizeOptions(  # rows have our names of columns by now
         precision=asked.precision,
         calibration=train if reads_texts and asked.precision != BF16 else None,

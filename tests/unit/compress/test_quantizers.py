@@ -16,7 +16,12 @@ from potstill.bundle.runtime_files import STORED
 from potstill.compress.calibration import calibration_calls
 from potstill.compress.quantized_tables import scale_taken_rows
 from potstill.compress.quantizer import Smaller, output_error
-from potstill.compress.quantizers import is_calibrated, quantizer_of, require_precision
+from potstill.compress.quantizers import (
+    gains_by_texts,
+    is_calibrated,
+    quantizer_of,
+    require_precision,
+)
 from potstill.errors import DataError, RecipeError
 from potstill.runtime.openvino_library import openvino
 from tests.tiny import random_batch, tiny_config, tiny_head
@@ -52,6 +57,37 @@ def calls():
 def test_there_are_four_ways() -> None:
     assert len(WAYS) == 4
     assert [way for way in WAYS if is_calibrated(*way)] == [("openvino", "int8")]
+    gaining = [way for way in WAYS if gains_by_texts(*way)]
+    assert gaining == [("openvino", "int8"), ("openvino", "int4")]
+
+
+def test_int4_gets_nearer_by_texts_whatever_is_put_back(quantizers, calls) -> None:
+    quantizer = quantizers["openvino"]
+
+    def error(calls_to_fit, kept=()) -> float:
+        asked = Smaller(precision="int4", calls=calls_to_fit, kept=kept)
+        return output_error(quantizer, quantizer.quantized(asked), others)
+
+    others = calibration_calls(random_batch([11, 4, 25] * 9, seed=3), CONFIG, source="s", seed=0)
+    for kept in ([], *quantizer.parts().values()):
+        assert error(calls, kept) < 0.3 * error((), kept)
+
+
+def test_weights_put_back_are_those_that_a_library_told_to_leave_them_leaves(
+    quantizers, calls
+) -> None:
+    quantizer, nncf = quantizers["openvino"], pytest.importorskip("nncf")
+    kept = quantizer.parts()["layers.1.feed_forward"]
+    left = nncf.compress_weights(
+        quantizer.graph.clone(),
+        mode=nncf.CompressWeightsMode.INT8_SYM,
+        ignored_scope=nncf.IgnoredScope(names=kept),
+    )
+    ours = quantizer.quantized(Smaller(precision="int8-weights", kept=kept))
+    for one, other in zip(
+        quantizer.outputs(ours, calls), quantizer.outputs(left, calls), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_the_parts_are_attention_and_feed_forward_of_each_layer_and_the_head(quantizers) -> None:
