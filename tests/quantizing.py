@@ -33,26 +33,6 @@ def write_source(folder: Path) -> Path:
     return folder
 
 
-def write_saturating_source(folder: Path) -> Path:
-    """Write a classifier whose feed-forward products overflow 16 bits where they are summed there.
-
-    What goes into the second product is large in every column, and so is each weight for its row.
-    """
-    write_source(folder)
-    weights = load_file(folder / "model.safetensors")
-    drawn = np.random.default_rng(0)
-    for name, array in weights.items():
-        if name.endswith("intermediate.dense.weight"):
-            weights[name] = 0.1 * array
-        elif name.endswith("intermediate.dense.bias"):
-            weights[name] = np.full_like(array, 4.0)
-        elif name.endswith("output.dense.weight") and "attention" not in name:
-            of_rows = drawn.normal(0, 0.02, (len(array), 1)).astype(array.dtype)
-            weights[name] = np.repeat(of_rows, array.shape[1], axis=1)
-    _save(folder, weights)
-    return folder
-
-
 def write_answered_rows(source: Path, file: Path) -> Path:
     """Write rows that the source answers without a fault."""
     answers = potstill.load(source, precision="fp32").predict(TEXTS)
