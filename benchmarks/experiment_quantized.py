@@ -44,7 +44,7 @@ COPIES = {
     "onnx int8": ("onnx", "int8"),
 }
 ENGINES = ("onnx", "torch")  # beside openvino
-INT4_WAY = "gptq, groups of 32"
+WAYS = {"int8": "smoothed by 0.8", "int4": "gptq, groups of 32"}
 NAME = "quantized"
 
 
@@ -132,7 +132,7 @@ def table_row(
     return {
         "task": task.name,
         "made_for": processor_here(),  # what int8 depends on
-        "int4": INT4_WAY,
+        "ways": WAYS,
         "metric": metric.name,
         "rows": len(labelled),
         "is_solved": is_above(metric, [own], [trivial]),

@@ -35,6 +35,7 @@ from potstill.runtime.packed_engine import Floats, Inputs
 from potstill.runtime.processors import AVX2
 
 _GROUP = 32  # inputs that share one scale in int4
+_SMOOTHING = 0.8  # SmoothQuant's alpha: the share of a product's range that weights take over
 
 
 class OpenVinoQuantizer:
@@ -86,7 +87,7 @@ class OpenVinoQuantizer:
             model_type=library.ModelType.TRANSFORMER,
             subset_size=len(asked.calls),
             ignored_scope=library.IgnoredScope(names=names, validate=False),
-            advanced_parameters=_for_processor(library, asked.processor),
+            advanced_parameters=_settings(library, asked.processor),
         )
         scale_taken_rows(small)
         return small
@@ -130,9 +131,8 @@ def _is_same(one: Smaller, other: Smaller) -> bool:
     return one.precision == other.precision and one.calls is other.calls
 
 
-def _for_processor(library: Any, processor: str) -> Any:
-    """Return settings by which weights keep to half their range where sums of 16 bits saturate."""
-    if processor != AVX2:
-        return None
-    fix = library.OverflowFix.ENABLE
-    return library.AdvancedQuantizationParameters(overflow_fix=fix)
+def _settings(library: Any, processor: str) -> Any:
+    """Return settings of int8; weights keep to half their range where sums of 16 bits saturate."""
+    fix = {"overflow_fix": library.OverflowFix.ENABLE} if processor == AVX2 else {}
+    alphas = library.AdvancedSmoothQuantParameters(matmul=_SMOOTHING)
+    return library.AdvancedQuantizationParameters(smooth_quant_alphas=alphas, **fix)
