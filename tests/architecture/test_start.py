@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 from tests.folders import write_tiny_model
 
 IMPORT_S = 0.1
-HELP_TIMES = 2  # what the smallest program of the same library takes
+HELP_TIMES = 1.6  # what the smallest program of the same library takes
 HEAVY = ("torch", "numpy", "transformers", "tokenizers")
 
 # Absent on the machines where training runs: one has its own Python and only torch's friends.

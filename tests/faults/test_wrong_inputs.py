@@ -17,6 +17,7 @@ import torch
 import potstill
 from potstill.bundle.weights import WEIGHTS_FILE
 from potstill.errors import DataError, InputError, PotstillError
+from potstill.hardware import cpu_has_bf16
 from tests.command_line import finetuning, said, tree_of, write_jsonl, write_rows
 from tests.folders import write_tiny_model
 from tests.tiny import WORDS
@@ -149,6 +150,7 @@ def run_folder_is_a_file(ground: Ground) -> Path:
     return ground.out
 
 
+PRECISIONS = ("auto", "fp32", "bf16") if cpu_has_bf16() else ("auto", "fp32")
 SAME = '{"text": "a film", "label": "x"}\n'
 
 ROWS: Cases = {
@@ -281,7 +283,7 @@ SETTINGS: Cases = {
             *("embed", ground.model, "--input", ground.rows),
             *("--output", ground.path / "v.npy", "--precision", "int3"),
         ],
-        ["precision is 'int3' on", "allowed: auto, fp32"],
+        ["precision is 'int3' on", f"allowed: {', '.join(PRECISIONS)} with"],
     ),
     "a recipe that is not TOML": (with_recipe("epochs = = 3\n"), ["recipe.toml", "not TOML"]),
     "a recipe with a list": (with_recipe("epochs = [3]\n"), ["recipe.toml: epochs is [3]"]),
