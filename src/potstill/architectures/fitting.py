@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from potstill.architectures.config import EncoderConfig
 from potstill.errors import DataError
 from potstill.text.ragged import RaggedBatch
@@ -11,8 +14,8 @@ def require_fitting(batch: RaggedBatch, config: EncoderConfig) -> None:
     """Check a batch of texts against the tables of a model.
 
     Raises:
-        DataError: a text without a token, longer than the position table, or an id that the
-            vocabulary does not have.
+        DataError: a text without a token, longer than the position table, or an id or a segment
+            that the model has no vector for.
     """
     lengths = batch.lengths
     if not lengths.size or int(lengths.min()) == 0:
@@ -24,10 +27,27 @@ def require_fitting(batch: RaggedBatch, config: EncoderConfig) -> None:
             allowed=f"at most {config.max_length}, the model's position table",
             cure="cut it with --max-length",
         )
-    lowest, highest = int(batch.ids.min()), int(batch.ids.max())
-    if lowest < 0 or highest >= config.vocabulary_size:
+    wrong = _outside(batch.ids, config.vocabulary_size)
+    if wrong is not None:
         raise DataError(
-            f"token id {highest if lowest >= 0 else lowest} is not in the model's vocabulary",
+            f"token id {wrong} is not in the model's vocabulary",
             allowed=f"0 to {config.vocabulary_size - 1}",
             cure="use the tokenizer of the same folder as the weights",
         )
+    if batch.token_types is None or config.token_types < 2:
+        return  # a table of one row is added to every token
+    wrong = _outside(batch.token_types, config.token_types)
+    if wrong is not None:
+        raise DataError(
+            f"token type {wrong} is not in the model's table",
+            allowed=f"0 to {config.token_types - 1}",
+            cure="use the tokenizer of the same folder as the weights",
+        )
+
+
+def _outside(numbers: NDArray[np.int32], rows: int) -> int | None:
+    """Return a number that a table of so many rows does not have, None where it has all."""
+    lowest, highest = int(numbers.min()), int(numbers.max())
+    if lowest < 0:
+        return lowest
+    return highest if highest >= rows else None

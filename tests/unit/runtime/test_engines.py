@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -122,10 +124,32 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, name: str) -> None:
     engine = fp32(folder_of(tmp_path), name)
     with pytest.raises(DataError, match="a text has 41 tokens"):
         engine.run(random_batch([41]))
-    with pytest.raises(DataError, match=r"token id \d+ is not in the model's vocabulary"):
-        engine.run(random_batch([30], vocabulary=100, seed=4))
     with pytest.raises(RecipeError, match=r"no output 'state.9'.*state.2"):
         engine.run(random_batch([3]), ["state.9"])
+
+
+@pytest.mark.parametrize("name", [*NAMES, "torch"])
+@pytest.mark.parametrize("texts", [[3], [3, 2]], ids=["alone", "together"])
+def test_a_number_that_no_table_has_is_refused(tmp_path: Path, name: str, texts: list[int]) -> None:
+    folder = folder_of(tmp_path)
+    engine, rows = fp32(folder, name), folder.config.vocabulary_size
+    ids, offsets = random_batch(texts).ids, random_batch(texts).offsets
+    nothing = np.zeros_like(ids)
+    for wrong in (rows, -1):
+        with pytest.raises(DataError, match=f"token id {wrong} is not.*allowed: 0 to {rows - 1}"):
+            engine.run(RaggedBatch(np.where(np.arange(len(ids)) == 1, wrong, ids), offsets))
+    for wrong in (2, -1):
+        types = nothing + np.int32(wrong)
+        with pytest.raises(DataError, match=f"token type {wrong} is not.*allowed: 0 to 1"):
+            engine.run(RaggedBatch(ids, offsets, types))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_are_of_whoever_asked_for_them(tmp_path: Path, name: str) -> None:
+    engine = fp32(folder_of(tmp_path, head="masked-lm"), name)
+    found = weakref.ref(engine.run(random_batch(LENGTHS))["logits"])
+    gc.collect()
+    assert found() is None
 
 
 def test_a_device_or_precision_that_is_not_there_is_told(tmp_path: Path, monkeypatch) -> None:
