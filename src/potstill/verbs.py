@@ -376,7 +376,7 @@ def shrink(  # noqa: PLR0913 - the choices of one run, all by name
     Args:
         teacher: a tuned model, or a pre-trained one.
         train: labelled rows.
-        test: rows of the proof, read once, after the last choice.
+        test: rows of the proof, checked at the start and answered once, after the last choice.
         out: the folder to write; must be absent or empty.
         dev: rows for every choice; None: carved from the training rows.
         unlabelled: texts of the same kind, of which the teacher speaks.

@@ -68,6 +68,7 @@ def test_it_takes_half_the_room_and_says_what_it_is(small: Path, source: Path) -
     assert told["runtime_files"] == []
     assert told["lineage"]["quantized_from"] == before["fingerprint"]
     assert told["lineage"]["quantization"] == "bf16"
+    assert told["engine"] == {"tried": [{"kept": [], "gate": None}]}
     assert json.loads((small / "config.json").read_text())["dtype"] == "bfloat16"
     assert "quantization: bf16" in (small / "README.md").read_text()
     assert {path.name for path in small.parent.iterdir()} >= {"small", "source"}

@@ -117,6 +117,24 @@ def test_every_part_is_put_back_before_a_gate_refuses(gated) -> None:
     assert len([line for line in told if line.endswith(" is put back")]) == PARTS
 
 
+def test_the_part_that_costs_most_is_put_back_first(gated) -> None:
+    errors = iter([0.3, 0.1, 0.5, 0.2, 0.4])  # of the parts in the order of the graph
+    monkeypatch = gated[3]
+    monkeypatch.setattr("potstill.workflows.quantize.output_error", lambda *given: next(errors))
+    report = quantized(gated, [SHORT, ENOUGH, ENOUGH, HELD])
+    left = report.details["sensitivity"]
+    assert list(left.values()) == [0.1, 0.2, 0.3, 0.4, 0.5]
+    first = list(left)[:3]
+    assert report.details["kept"] == first
+    assert [each["kept"] for each in report.details["tried"]] == [
+        first[:count] for count in range(4)
+    ]
+    stored = potstill.info(gated[2])["engine"]
+    assert list(stored["sensitivity"].items()) == list(left.items())
+    assert stored["tried"] == report.details["tried"]
+    assert potstill.load(gated[2], threads=1).engine.precision == "int8-weights"
+
+
 @pytest.mark.parametrize("option", ["--calibration", "--dev", "--test"])
 def test_a_model_of_pairs_refuses_single_texts(
     source: Path,

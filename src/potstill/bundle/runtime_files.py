@@ -24,7 +24,8 @@ INT8_WEIGHTS, INT4 = "int8-weights", "int4"  # weights alone
 # What `quantize` writes, by engine; what else lies there was exported for other programs.
 STORED: Mapping[str, tuple[str, ...]] = {OPENVINO: (INT8, INT8_WEIGHTS, INT4), ONNX: (INT8,)}
 QUALITY_OF_COPY = ("quantized", "quantized_gate")  # what `quantize` measures on test rows
-_OF_GRAPHS = ("tried", "processor")  # in a manifest's engine
+HOW_IT_WAS_MADE = ("tried", "sensitivity")  # in a manifest's engine, beside the choice
+_OF_GRAPHS = (*HOW_IT_WAS_MADE, "processor")
 _LINEAGE_OF_GRAPHS = ("quantized_from", "quantization", "calibrated_on")
 _ENDINGS: Mapping[str, tuple[str, ...]] = {OPENVINO: (".xml", ".bin"), ONNX: (".onnx",)}
 

@@ -179,7 +179,7 @@ Architecture = Annotated[
     str | None, typer.Option(help="Of the student: auto, teacher, distilbert.")
 ]
 Temperature = Annotated[float | None, typer.Option(help="Of the soft targets; above 0.")]
-Test = Annotated[str, typer.Option("--test", help="Rows of the proof, read once at the end.")]
+Test = Annotated[str, typer.Option("--test", help="Rows of the proof, answered once, at the end.")]
 Floor = Annotated[
     float | None, typer.Option(help="Least retention, such as 0.97; not met: status 3.")
 ]

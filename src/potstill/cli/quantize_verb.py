@@ -46,7 +46,7 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
     ] = None,
     dev: Annotated[str | None, typer.Option("--dev", help="Labelled rows for the gate.")] = None,
     test: Annotated[
-        str | None, typer.Option("--test", help="Rows of the proof, read once at the end.")
+        str | None, typer.Option("--test", help="Rows of the proof, answered once, at the end.")
     ] = None,
     floor: flags.Floor = None,
     accept: flags.Accept = None,

@@ -8,7 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.runtime_files import INT8, ONNX, OPENVINO, STORED, stored_precisions
+from potstill.bundle.runtime_files import (
+    HOW_IT_WAS_MADE,
+    INT8,
+    ONNX,
+    OPENVINO,
+    STORED,
+    stored_precisions,
+)
 from potstill.errors import ModelError
 from potstill.hardware import chosen_threads, cpu_flags, cpu_has_bf16
 from potstill.runtime.packed_rows import RowSize
@@ -99,7 +106,8 @@ def told_choice(folder: ModelFolder) -> EngineChoice | None:
     Raises:
         ModelError: its words cannot be understood.
     """
-    told = folder.manifest.engine if folder.manifest else {}
+    engine = folder.manifest.engine if folder.manifest else {}
+    told = {name: engine[name] for name in engine if name not in HOW_IT_WAS_MADE}
     return _read(told, str(folder.path / "potstill.json")) if told else None
 
 

@@ -59,8 +59,10 @@ def store_in_bf16(
         on_test = judge.on_test(small, tell)
         assert small.manifest is not None, "a bundle of ours has one"
         found = {**without_quality(small.manifest), **on_test.measurements}
+        tried: list[dict[str, Any]] = [{"kept": [], "gate": gate.to_json() if gate else None}]
         choice = {} if speed.choice is None else speed.choice.to_json()
-        manifest = replace(small.manifest, measurements=found, engine=choice)
+        told = choice | {"tried": tried}
+        manifest = replace(small.manifest, measurements=found, engine=told)
         with folder_whole_or_absent(out) as staging:
             shutil.copytree(made, staging, dirs_exist_ok=True)
             card = model_card(small.config, small.head, manifest)
@@ -87,7 +89,7 @@ def store_in_bf16(
             "size_ratio": round(size_ratio, 4),
             "speed": speed.to_json(),
             "kept": [],
-            "tried": [{"kept": [], "gate": gate.to_json() if gate else None}],
+            "tried": tried,
         },
     )
 

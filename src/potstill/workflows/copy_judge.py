@@ -1,6 +1,7 @@
 """What a copy with smaller numbers keeps of its source: both answer the same rows.
 
-Dev rows are for the gate, as often as there are attempts; test rows are read once, at the end.
+Dev rows are for the gate, as often as there are attempts. Test rows are checked at the start, so
+that a wrong file costs no work, and answered once, at the end.
 """
 
 from __future__ import annotations

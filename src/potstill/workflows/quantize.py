@@ -2,8 +2,8 @@
 
 Where a floor is asked for, the quantized model answers the dev rows beside its source. While it
 falls short or is undecided, one more part of the network is put back, the one first whose return
-brings the outputs nearest to the source's. What was tried stays in the manifest. Test rows are read
-once, at the end.
+brings the outputs nearest to the source's. What was tried stays in the manifest. Test rows are
+checked at the start, so that a wrong file costs no work, and answered once, after the last choice.
 """
 
 from __future__ import annotations
@@ -238,6 +238,7 @@ class _Run:
     ) -> None:
         self.folder, self.options, self.place, self.tell = folder, options, place, tell
         self.tried: list[Tried] = []
+        self.sensitivity: dict[str, float] = {}  # what is left of the error without each part
         self.speed = CopySpeed()
         require_quantizing_library(options.engine)  # told before anything is computed
         self.judge = CopyJudge(folder, options, engine=options.engine)  # and so are wrong rows
@@ -259,11 +260,11 @@ class _Run:
         """
         found, gate = self._attempt(())
         parts: list[str] = []
-        ranked: Sequence[str] | None = None
         while gate is not None and not self.judge.passes(gate):
             if gate.least_rows is not None and self.options.accept is None:
                 raise self._refused_on_few_rows(gate, gate.least_rows)
-            ranked = self._ranked() if ranked is None else ranked
+            self.sensitivity = self.sensitivity or self._measured_sensitivity()
+            ranked = list(self.sensitivity)
             if len(parts) == len(ranked):
                 raise self._refused(gate)
             parts.append(ranked[len(parts)])
@@ -341,8 +342,8 @@ class _Run:
         is_bf16 = self.options.engine == OPENVINO and cpu_has_bf16()
         return ", which is computed in bf16 here" if is_bf16 else ""
 
-    def _ranked(self) -> list[str]:
-        """Return the parts, the one first that brings outputs nearest when it is put back."""
+    def _measured_sensitivity(self) -> dict[str, float]:
+        """Return how far outputs are off with each part put back, the nearest first."""
         self.tell("measuring which parts are most sensitive")
         calls = self.calls or self._calls_of(self._texts())
         left = {}
@@ -350,7 +351,7 @@ class _Run:
             small = self._quantized(layers)
             left[part] = output_error(self.quantizer, small, calls)
             self.tell(f"{part} put back: outputs are off by {left[part]:.2e}")
-        return sorted(left, key=left.__getitem__)
+        return {part: left[part] for part in sorted(left, key=left.__getitem__)}
 
     def _texts(self) -> Rows:
         """Read the rows whose texts are calibrated on, or that parts are ranked by."""
@@ -398,6 +399,7 @@ class _Run:
         return {
             **choice.to_json(),
             "tried": [each.to_json() for each in self.tried],
+            **({"sensitivity": self.sensitivity} if self.sensitivity else {}),
         }
 
 
@@ -439,5 +441,6 @@ def _report(run: _Run, out: Path, identity: str, on_test: TestedCopy, seconds: f
             "speed": run.speed.to_json(),
             "kept": list(run.tried[-1].kept),
             "tried": [each.to_json() for each in run.tried],
+            "sensitivity": run.sensitivity,
         },
     )

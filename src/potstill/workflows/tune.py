@@ -21,6 +21,7 @@ from potstill.bundle.folder import ModelFolder
 from potstill.bundle.manifest import Manifest, write_manifest
 from potstill.bundle.opening import open_model
 from potstill.bundle.runtime_files import (
+    HOW_IT_WAS_MADE,
     STORED,
     runtime_files,
     stored_precisions,
@@ -49,7 +50,7 @@ _REPEATS = 8  # of our sentences
 _MOST_TEXTS = 1_024
 _ROUNDS, _ALONE = 3, 20
 _BEST = 2  # candidates that are measured with fewer threads too
-_KEPT = ("tried", "processor")  # of what `quantize` told
+_KEPT = (*HOW_IT_WAS_MADE, "processor")  # of what `quantize` told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
