@@ -7,6 +7,7 @@ are wanted. It is written to do without them: so they are kept out, which also h
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 from potstill.errors import MissingExtraError, StorageError
 
 _KEPT_OUT = ("openvino.tools.ovc", "openvino_telemetry")
+_COUNTED = re.compile(r"\b([A-Z][A-Za-z0-9]*)_\d+")
 _LOADING = threading.RLock()  # for whoever finds the module half made
 
 
@@ -38,9 +40,12 @@ def openvino(needed_for: str) -> Any:
 def save_graph(graph: Any, file: Path) -> None:
     """Write a graph, its numbers as they are, and its .bin beside it.
 
+    The same graph gives the same bytes, whatever the process made before.
+
     Raises:
         StorageError: the disk is full.
     """
+    _number_names(graph)
     try:
         openvino("writing a graph").save_model(graph, str(file), compress_to_fp16=False)
     except RuntimeError as error:
@@ -51,6 +56,17 @@ def save_graph(graph: Any, file: Path) -> None:
             where=str(file),
             cure="free some space and run the same command again",
         ) from error
+
+
+def _number_names(graph: Any) -> None:
+    """Count in the graph what OpenVINO named by a count over the process ("Add_15183")."""
+    counted: dict[str, str] = {}
+
+    def renamed(found: re.Match[str]) -> str:
+        return counted.setdefault(found[0], f"{found[1]}_{len(counted)}")
+
+    for node in graph.get_ordered_ops():
+        node.set_friendly_name(_COUNTED.sub(renamed, node.get_friendly_name()))
 
 
 @contextlib.contextmanager
