@@ -75,7 +75,7 @@ def prepare(place: Path, *, is_tiny: bool) -> None:
     folder = write_model(place / SOURCE, "cls", is_tiny=is_tiny)
     rows = calibration_rows(folder)
     for name, how in SMALL.items():
-        texts = rows if name == "openvino-int8" else None  # the others read none
+        texts = rows if name == "openvino-int8" else None  # fitted or rounded, int4 is as large
         potstill.quantize(folder, place / name, calibration=texts, tune=False, **how)
 
 

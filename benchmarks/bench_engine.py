@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tables
 from facts import SHARED_DATA, store
 
 from potstill.hardware import usable_threads
@@ -81,6 +82,7 @@ def main() -> None:
         print(json.dumps(result))
     else:
         store("engine", result)
+        print(tables.engine(result))
 
 
 def of_head(head: str, folder: Path, *, is_tiny: bool) -> dict[str, dict[str, float]]:

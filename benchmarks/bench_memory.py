@@ -1,7 +1,8 @@
 """Does an engine grow while it answers? Resident memory after 200 and after 2,000 random batches.
 
 The real all-MiniLM-L6-v2, 1 to 8 texts of 1 to 99 tokens a batch, each side in a process of its
-own. Shapes never repeat for long, which is what makes caches and allocators grow.
+own that imports what it needs and no more. Shapes never repeat for long, which is what makes caches
+and allocators grow.
 
     python benchmarks/bench_memory.py    # some minutes
 """
@@ -17,8 +18,6 @@ from typing import Any
 
 import numpy as np
 from facts import store
-
-from potstill.workflows.demo import packaged_model
 
 EARLY, LATE = 200, 2_000
 MOST_TEXTS, MOST_TOKENS = 8, 100
@@ -50,6 +49,7 @@ def prepare(place: Path) -> None:
     from bench_engine import calibration_rows
 
     import potstill
+    from potstill.workflows.demo import packaged_model
 
     (place / "source").symlink_to(packaged_model(), target_is_directory=True)
     rows = calibration_rows(place / "source")

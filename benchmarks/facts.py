@@ -16,7 +16,10 @@ from potstill.version import __version__
 RESULTS = Path(__file__).parent / "results"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _TOLD_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-_TOLD_PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "numpy")
+_TOLD_PACKAGES = (
+    *("potstill", "torch", "transformers", "tokenizers", "numpy"),
+    *("openvino", "nncf", "onnxruntime"),
+)
 
 
 def machine_facts() -> dict[str, Any]:

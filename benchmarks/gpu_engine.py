@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,9 +29,12 @@ from gpu_distillation import bf16_rate, card_name, flops_of_reading, tiny_scale
 from potstill.architectures.config import EncoderConfig
 from potstill.architectures.heads import HeadSpec
 from potstill.architectures.presets import preset
+from potstill.bundle.folder import open_folder
 from potstill.bundle.opening import open_model
+from potstill.bundle.write import BundleContent, write_bundle
+from potstill.models.loading import tensors_of
 from potstill.models.task_model import TaskModel
-from potstill.runtime.torch_engine import TorchEngine
+from potstill.runtime.torch_engine import TorchEngine, load_torch_engine
 from potstill.text.ragged import RaggedBatch
 from potstill.workflows.demo import packaged_model
 
@@ -83,10 +87,7 @@ def measured(plan: Plan, data: Path) -> dict[str, Any]:
     ceiling = bf16_rate(plan.matrix, device)
     texts = {name: real_texts(data / name / "test.jsonl", plan) for name in plan.sets}
     sides = []
-    for precision in plan.precisions:
-        model = TaskModel(plan.config, HEAD)
-        model.initialize(0)
-        engine = TorchEngine(model.to(device), precision=precision)
+    for precision, engine in engines(plan, device):
         for name, batch in texts.items():
             side = f"ours {precision}"
             sides.append(speed(side, name, batch, partial(engine.run, batch), plan))
@@ -98,6 +99,23 @@ def measured(plan: Plan, data: Path) -> dict[str, Any]:
     for each in sides:
         each["share_of_bf16_rate"] = round(each["flops_per_second"] / ceiling, 4)
     return {"bf16_flops_per_second": ceiling, "sides": sides}
+
+
+def engines(plan: Plan, device: torch.device) -> Iterator[tuple[str, TorchEngine]]:
+    """Load a bundle of random weights in each precision, as whoever answers with one does."""
+    model = TaskModel(plan.config, HEAD)
+    model.initialize(0)
+    content = BundleContent(
+        config=plan.config, head=HEAD, tensors=tensors_of(model), tokenizer=None
+    )
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "model"
+        write_bundle(folder, content)
+        for precision in plan.precisions:
+            yield (
+                precision,
+                load_torch_engine(open_folder(folder), device=device.type, precision=precision),
+            )
 
 
 def real_texts(file: Path, plan: Plan) -> RaggedBatch:
