@@ -84,6 +84,29 @@ def test_a_quantized_bundle_without_its_manifest_is_told_so(place: Path, tmp_pat
         potstill.load(tmp_path / "small")
 
 
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+@pytest.mark.parametrize("fault", ["altered", "cut", "missing"])
+def test_a_last_layer_that_is_not_the_one_is_refused(
+    engine: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = {"kind": "classification", "task": "regression", "labels": ("score",)}
+    source = write_tiny_model(tmp_path / "source", **kind)
+    small = tmp_path / "small"
+    precision = {"openvino": "int8-weights", "onnx": "int8"}[engine]
+    potstill.quantize(source, small, engine=engine, precision=precision, tune=False)
+    assert said(capsys, "predict", small, "good").status == 0
+    file = small / engine / "last_layer.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    if fault == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(content if fault == "altered" else content[:-4])
+    told = said(capsys, "predict", small, "good")
+    assert (told.status, told.out) == (2, "")
+    assert f"{engine}/last_layer.safetensors" in told.complaint
+
+
 @pytest.mark.parametrize("verb", ["finetune", "distill", "shrink"])
 def test_nothing_is_trained_from_a_bundle_without_weights(
     verb: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import potstill
 from potstill.data.ahead import made_ahead
 from potstill.data.rows import Rows
 from potstill.errors import DataError
+from potstill.runtime.answering import answer_parts
 from potstill.workflows import embed as embed_workflow
 from potstill.workflows.embed import _Encoding
 from tests.folders import write_tiny_model
@@ -99,6 +102,50 @@ def test_answers_in_parts_are_those_of_all_at_once(kind: str, tmp_path: Path) ->
     assert [len(part) for part, _ in found] == [7] * 7 + [1]
     told = [answer for _, answers in found for answer in answers]
     assert [_rounded(answer) for answer in told] == [_rounded(answer) for answer in whole]
+
+
+class WaitingModel:
+    """A task whose engine computes a part only when the next one is tokenized."""
+
+    def __init__(self, parts: int) -> None:
+        self.tokenized = [threading.Event() for _ in range(parts)]
+        self.computed = 0
+
+    def windows(self, _tokenizer: object, rows: Rows, _lengths: object) -> SimpleNamespace:
+        self.tokenized[rows.column("number")[0]].set()
+        return SimpleNamespace(texts=None)
+
+    def run(self, *_asked: object) -> dict[str, np.ndarray]:
+        self.computed += 1
+        following = self.tokenized[self.computed : self.computed + 1]
+        assert all(event.wait(PATIENCE_S) for event in following), "nothing was made ahead"
+        return {"logits": np.zeros(1), "vectors": np.zeros((1, 2))}
+
+    def answers(self, *_given: object) -> list[int]:
+        return [self.computed]
+
+
+def test_the_next_rows_are_tokenized_while_these_are_computed() -> None:
+    parts = [Rows({"number": [number]}, "list") for number in range(4)]
+    model: Any = WaitingModel(len(parts))
+    found = list(answer_parts(model, parts, None, model, None))  # type: ignore[arg-type]
+    assert [answered.answers for _, answered in found] == [[1], [2], [3], [4]]
+
+
+def test_the_next_texts_are_tokenized_while_these_get_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embed_workflow, "_TEXTS_AT_ONCE", 1)
+    model: Any = WaitingModel(4)
+    encoded = SimpleNamespace(batch=None, truncated=[False])
+
+    def encode(texts: list[str]) -> SimpleNamespace:
+        model.tokenized[int(texts[0])].set()
+        return encoded
+
+    asked: Any = SimpleNamespace(encode=encode, engine=model)
+    rows = Rows({"text": ["0", "1", "2", "3"]}, "list")
+    assert len(list(_Encoding(asked, rows, None, None).parts())) == 4
 
 
 def test_vectors_in_parts_are_those_of_all_at_once(

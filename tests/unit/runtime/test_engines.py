@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -150,6 +151,36 @@ def test_results_are_of_whoever_asked_for_them(tmp_path: Path, name: str) -> Non
     found = weakref.ref(engine.run(random_batch(LENGTHS))["logits"])
     gc.collect()
     assert found() is None
+
+
+MASKED = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import potstill
+engine = potstill.load(sys.argv[1], engine=sys.argv[2], precision="fp32").engine
+if sys.argv[2] == "torch":
+    import torch
+    print(torch.get_num_threads())
+elif sys.argv[2] == "onnx":
+    print(engine.threads)
+else:
+    compiled = engine._compiled(("logits",), is_alone=True)
+    print(engine.threads, compiled.get_property("INFERENCE_NUM_THREADS"))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone")
+@pytest.mark.parametrize("name", [*NAMES, "torch"])
+def test_threads_are_those_that_the_process_may_use(tmp_path: Path, name: str) -> None:
+    folder = folder_of(tmp_path)
+    told = subprocess.run(
+        [sys.executable, "-c", MASKED, str(folder.path), name],
+        env={key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(told.stdout.split()) == {"1"}
 
 
 def test_a_device_or_precision_that_is_not_there_is_told(tmp_path: Path, monkeypatch) -> None:
