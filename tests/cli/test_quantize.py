@@ -136,6 +136,19 @@ def agreed(place: Path, source: Path, rows: Path) -> tuple[Path, Path]:
     return write_jsonl(right, *same), write_jsonl(wrong, *same[:30], *other)
 
 
+def test_a_floor_that_no_attempt_reaches_leaves_nothing(
+    source: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["--dev", rows, "--floor", "1.0", "--threads", "1", "--json"]
+    told = said(capsys, "quantize", source, "--precision", "int4", "--out", out, *words)
+    assert (told.status, told.out) == (3, "")
+    last = told.err.splitlines()[-1]
+    assert "the gate fails, floor 100.0%: retention" in last
+    assert last.endswith("to mend it: lower --floor; nothing was written")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bundle_that_misses_the_floor_on_test_rows_stays_marked_so(
     source: Path, agreed: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
