@@ -106,6 +106,12 @@ def move_into_place(staged: Path, target: Path) -> None:
         flush_folder(target.parent)
 
 
+def move_content(source: Path, target: Path) -> None:
+    """Move all that a folder holds into another one on the same disk, which takes no room."""
+    for entry in source.iterdir():
+        entry.rename(target / entry.name)
+
+
 def require_free(target: Path, *, but: Collection[str] = (), flag: str = "--out") -> None:
     """Check that `target` is absent or an empty folder, and that its parent can be written.
 

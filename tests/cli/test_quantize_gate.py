@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import potstill
-from potstill.errors import GateNotMet
+from potstill.bundle.manifest import Manifest, write_manifest
+from potstill.errors import GateNotMet, ModelError
 from potstill.metrics.bootstrap import Drawn, Interval
 from potstill.metrics.gate import Gate, judge_gate
 from potstill.report import Report
@@ -135,6 +136,42 @@ def test_the_part_that_costs_most_is_put_back_first(gated) -> None:
     assert potstill.load(gated[2], threads=1).engine.precision == "int8-weights"
 
 
+def test_rows_that_were_calibrated_on_are_counted_where_they_judge(
+    source: Path, rows: Path, tmp_path: Path
+) -> None:
+    half = tmp_path / "half.jsonl"
+    half.write_text("".join(f"{line}\n" for line in rows.read_text().splitlines()[:60]))
+    report = potstill.quantize(
+        *(source, tmp_path / "out"),
+        calibration=half,
+        dev=rows,
+        floor=0.5,
+        accept="point",
+        test=half,
+        tune=False,
+        threads=1,
+    )
+    told = "\n".join(report.warnings)
+    assert "60 of 120 dev rows (50.0%) stand in the calibration rows" in told
+    assert "60 of 60 test rows (100.0%) stand in the calibration rows" in told
+    assert "calibrated on 60 texts, which tell little" in told
+    assert CALIBRATED_ON_DEV not in told
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_source_without_a_tokenizer_is_not_quantized(
+    source: Path, tmp_path: Path, name: str
+) -> None:
+    mute, precision = tmp_path / "mute", "int8" if name == "onnx" else "int4"
+    shutil.copytree(source, mute)
+    for file in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"):
+        (mute / file).unlink(missing_ok=True)
+    write_manifest(mute, Manifest(task="classification"))
+    with pytest.raises(ModelError, match=r"mute: no tokenizer\.json"):
+        potstill.quantize(mute, tmp_path / "out", engine=name, precision=precision)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("option", ["--calibration", "--dev", "--test"])
 def test_a_model_of_pairs_refuses_single_texts(
     source: Path,
@@ -187,8 +224,9 @@ def test_what_it_was_calibrated_on_is_told(
     for file, given in ((rows, []), (train, ["--calibration", train])):
         out = tmp_path / f"on-{file.stem}"
         told = said(capsys, "quantize", source, "--out", out, *words, *given)
-        is_on_dev = [CALIBRATED_ON_DEV] if file == rows else []
-        assert warnings_of(told) == is_on_dev
+        (warning,) = warnings_of(told)
+        same_rows = "120 of 120 dev rows (100.0%) stand in the calibration rows"
+        assert warning.startswith(CALIBRATED_ON_DEV if file == rows else same_rows)
         assert f"calibrated on\t{file.name}" in told.out.splitlines()
         assert potstill.info(out)["lineage"]["calibrated_on"] == file.name
 

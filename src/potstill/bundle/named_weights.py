@@ -13,7 +13,7 @@ from potstill.architectures.heads import HeadSpec
 from potstill.architectures.names import VECTOR_MAP
 from potstill.architectures.reading import ReadingPlan
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.weights import read_tensors
+from potstill.bundle.weights import read_tensors, require_finite
 from potstill.errors import ModelError
 
 Named = Iterator[tuple[str, NDArray[Any]]]
@@ -31,13 +31,18 @@ def answering_plan(folder: ModelFolder) -> ReadingPlan:
 
 
 def read_named(folder: ModelFolder, plan: ReadingPlan, *, without_head: bool = False) -> Named:
-    """Give (our name, array) of each weight that the folder holds of a plan, as it is stored."""
+    """Give (our name, array) of each weight that the folder holds of a plan, as it is stored.
+
+    Raises:
+        ModelError: a weight holds what is no finite number.
+    """
     ours_of = {
         stored: ours
         for ours, stored in plan.sources.items()
         if not (without_head and ours.startswith("head."))
     }
     for stored, array in read_tensors(folder.weights, list(ours_of)):
+        require_finite(array, stored, folder.weights)
         yield ours_of[stored], array
 
 
@@ -45,13 +50,14 @@ def read_vector_map(folder: ModelFolder, head: HeadSpec) -> Named:
     """Give the dense map of a sentence-transformers folder, which has a file of its own.
 
     Raises:
-        ModelError: its shape is not what the folder declares.
+        ModelError: its shape is not what the folder declares, or a number is not finite.
     """
     if folder.vector_map is None:
         return
     shapes = weight_shapes(folder.config, head)
     for ours, theirs in VECTOR_MAP.items():
         for stored, array in read_tensors(folder.vector_map, [theirs]):
+            require_finite(array, stored, folder.vector_map)
             if array.shape != shapes[ours]:
                 raise ModelError(
                     f"{stored} has shape {array.shape}, config.json asks for {shapes[ours]}",

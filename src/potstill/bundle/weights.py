@@ -8,6 +8,7 @@ does not know, is widened to float32 (exact: the same number with more zero bits
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ __all__ = [
     "find_weights",
     "has_weights",
     "read_tensors",
+    "require_finite",
     "write_tensor_file",
     "write_weights",
     "read_index",
@@ -107,6 +109,21 @@ def read_tensors(
                 cure="check that the folder holds the architecture that its config.json says",
             )
     return ((name, _read_tensor(name, weights.entries[name])) for name in wanted)
+
+
+def require_finite(array: NDArray[Any], name: str, weights: WeightFiles) -> None:
+    """Refuse what would answer without a word, and quantize to numbers that look healthy.
+
+    Raises:
+        ModelError: a number of the tensor is not finite.
+    """
+    extremes = (float(array.min()), float(array.max())) if array.size else ()  # nan is both
+    if not all(map(math.isfinite, extremes)):
+        raise ModelError(
+            f"{shown(name)} holds numbers that are not finite",
+            where=str(weights.files[0] if len(weights.files) == 1 else weights.files[0].parent),
+            cure="copy the weights again, or take an earlier checkpoint: a training has diverged",
+        )
 
 
 def write_weights(

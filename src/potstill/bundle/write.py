@@ -25,7 +25,13 @@ from potstill.bundle.sentence_transformers import (
     VectorRecipe,
     write_vector_recipe,
 )
-from potstill.bundle.weights import WeightFiles, read_tensors, rounded_to_bfloat16, write_weights
+from potstill.bundle.weights import (
+    WeightFiles,
+    read_tensors,
+    require_finite,
+    rounded_to_bfloat16,
+    write_weights,
+)
 from potstill.files import folder_whole_or_absent, write_atomically
 from potstill.text.tokenizer import Tokenizer
 
@@ -101,7 +107,7 @@ def content_of(folder: ModelFolder, tokenizer: Tokenizer) -> BundleContent:
     """Read a folder whole, so that it can be written again in the present form.
 
     Raises:
-        ModelError: missing or misshapen weights.
+        ModelError: missing or misshapen weights, or numbers that are not finite.
     """
     folder.require_complete()
     stored = {theirs: ours for ours, theirs in folder.plan.sources.items()}
@@ -127,6 +133,7 @@ def _as_stored(
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """Give (our name, array); what is stored in bfloat16 will be written so again."""
     for stored, array in read_tensors(weights, list(ours_of)):
+        require_finite(array, stored, weights)
         is_bfloat16 = weights.entries[stored].dtype == BFLOAT16
         yield ours_of[stored], rounded_to_bfloat16(array) if is_bfloat16 else array
 

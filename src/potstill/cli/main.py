@@ -30,7 +30,8 @@ from potstill.cli import (
 )
 from potstill.cli.bare_options import with_values
 from potstill.cli.render import flush_answer, print_error, print_line
-from potstill.errors import InputError, OutOfMemory, PotstillError, Stopped
+from potstill.cli.system_faults import mend_standard_streams, require_names_in_utf8, told
+from potstill.errors import InputError, PotstillError, Stopped
 from potstill.version import __version__
 
 app = typer.Typer(
@@ -125,6 +126,7 @@ _OBJECTS_BEFORE_COLLECTING = 20_000
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit status."""
+    mend_standard_streams()
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTING, *gc.get_threshold()[1:])
     signal.signal(signal.SIGTERM, _interrupt)  # so that what is half written is taken away
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
@@ -133,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; a user's mistake never shows a traceback."""
     try:
+        require_names_in_utf8(arguments)
         words = with_values(arguments) or ["--help"]
         status = app(words, prog_name="potstill", standalone_mode=False)
         flush_answer()
@@ -147,10 +150,12 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print_error(str(Stopped("interrupted", cure="repeat the command")))
         return Stopped.exit_status
-    except MemoryError:  # where no step of a run foresaw it
-        cure = "give fewer or shorter rows, or a machine with more memory"
-        print_error(str(OutOfMemory("the machine has no memory left", cure=cure)))
-        return OutOfMemory.exit_status
+    except Exception as error:
+        refused = told(error)
+        if refused is None:
+            raise
+        print_error(str(refused))
+        return refused.exit_status
     return status if isinstance(status, int) else 0
 
 

@@ -14,6 +14,7 @@ from potstill.runtime.packed_rows import RowSize, packed_requests
 from potstill.text.ragged import RaggedBatch
 
 _MOST_TEXTS = 300
+FEW_TEXTS = 100  # from here on ranges of other texts are met (docs/lab-log.md, 2026-11-29)
 _CALL = RowSize(request_tokens=256)
 
 
@@ -27,7 +28,9 @@ def calibration_calls(
     """
     if not len(texts):
         raise DataError(
-            "there is no text to calibrate on", where=source, allowed="a hundred texts or more"
+            "there is no text to calibrate on",
+            where=source,
+            allowed=f"one or more; {FEW_TEXTS} or more serve well",
         )
     order = np.random.default_rng(seed).permutation(len(texts))[:_MOST_TEXTS]
     chosen = texts.take(np.sort(order))

@@ -7,7 +7,6 @@ compares the copy, as it will be run here, with its source in fp32.
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,12 @@ from potstill.bundle.runtime_files import without_quality
 from potstill.bundle.weights import rounded_to_bfloat16, widened_bfloat16
 from potstill.bundle.write import BundleContent, content_of, write_bundle
 from potstill.errors import GateNotMet
-from potstill.files import folder_whole_or_absent, workspace_beside, write_atomically
+from potstill.files import (
+    folder_whole_or_absent,
+    move_content,
+    workspace_beside,
+    write_atomically,
+)
 from potstill.metrics.gate import Gate
 from potstill.report import Report
 from potstill.runtime.choice import EngineChoice
@@ -64,7 +68,7 @@ def store_in_bf16(
         told = choice | {"tried": tried}
         manifest = replace(small.manifest, measurements=found, engine=told)
         with folder_whole_or_absent(out) as staging:
-            shutil.copytree(made, staging, dirs_exist_ok=True)
+            move_content(made, staging)
             card = model_card(small.config, small.head, manifest)
             write_atomically(staging / "README.md", card.encode())
             write_manifest(staging, manifest)

@@ -17,6 +17,7 @@ from potstill.bundle.folder import ModelFolder
 from potstill.bundle.runtime_files import QUALITY_OF_COPY
 from potstill.data.columns import Columns
 from potstill.data.overlap import find_overlap
+from potstill.data.rows import Rows
 from potstill.errors import GateNotMet
 from potstill.metrics.gate import Gate, judge_gate, undecided_gate
 from potstill.report import Measured
@@ -90,6 +91,18 @@ class CopyJudge:
         tell("test rows are answered")
         judged = self._judged(copy, self._test, self._outputs(self.source, self._test))
         return TestedCopy(judged, self.by.floor, seen=self._seen)
+
+    def judged_rows_among(self, calibration: Rows) -> list[str]:
+        """Say which rows that a copy is judged on are calibrated on too, kind of rows by kind."""
+        judging = {"dev": self._dev if self.by.floor is not None else None, "test": self._test}
+        found = [
+            (name, find_overlap(calibration, proof.rows))
+            for name, proof in judging.items()
+            if proof is not None
+        ]
+        return [
+            each.describe(held_out=name, beside="calibration") for name, each in found if each.count
+        ]
 
     def _seen_test_rows(self) -> str | None:
         """Say which test rows stand in the dev rows, by which the copy is chosen."""

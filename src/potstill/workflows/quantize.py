@@ -8,7 +8,6 @@ checked at the start, so that a wrong file costs no work, and answered once, aft
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from potstill.bundle.runtime_files import (
     without_quality,
 )
 from potstill.bundle.weights import write_tensor_file
-from potstill.compress.calibration import calibration_calls
+from potstill.compress.calibration import FEW_TEXTS, calibration_calls
 from potstill.compress.quantizer import Smaller, output_error
 from potstill.compress.quantizers import (
     gains_by_texts,
@@ -48,6 +47,7 @@ from potstill.data.rows import Rows
 from potstill.errors import DataError, GateNotMet, RecipeError
 from potstill.files import (
     folder_whole_or_absent,
+    move_content,
     require_free,
     workspace_beside,
     write_atomically,
@@ -170,11 +170,6 @@ class QuantizeOptions(JudgedBy):
         )
 
     @property
-    def is_calibrated_on_judges(self) -> bool:
-        """Tell whether it is calibrated on the rows that the gate is judged on."""
-        return self.is_calibrated and self.calibration is None and self.floor is not None
-
-    @property
     def made_for(self) -> str | None:
         """Return the kind of processor that the graph is made for, None where it is for any."""
         if self.precision != INT8:
@@ -222,7 +217,7 @@ def quantize(
         run.measure_speed(made)
         on_test = run.judge.on_test(open_folder(made), run.tell)
         with folder_whole_or_absent(out) as staging:
-            shutil.copytree(made, staging, dirs_exist_ok=True)
+            move_content(made, staging)
             manifest = run.manifest(on_test.measurements)
             _write_card(staging, manifest)
             write_manifest(staging, manifest)
@@ -246,11 +241,12 @@ class _Run:
         self.quantizer = quantizer_of(
             options.engine, folder.config, folder.answering_head, self.weights
         )
+        folder.tokenizer()  # without one the copy could answer nothing
         self.calls: list[Inputs] = []
         self.calibrated_on: str | None = None
+        self.warnings: list[str] = []
         if options.is_calibrated:
-            rows = self._texts()
-            self.calls, self.calibrated_on = self._calls_of(rows), shown_path(rows.source)
+            self._calibrate(self._texts())
 
     def passed(self) -> Path:
         """Return the bundle of the first attempt that the gate lets through.
@@ -336,6 +332,19 @@ class _Run:
             processor=options.made_for or processor_here(),
         )
         return self.quantizer.quantized(asked)
+
+    def _calibrate(self, rows: Rows) -> None:
+        self.calls, self.calibrated_on = self._calls_of(rows), shown_path(rows.source)
+        if len(rows) < FEW_TEXTS:
+            count = f"{len(rows)} text{'s' if len(rows) > 1 else ''}"
+            self.warnings.append(
+                f"calibrated on {count}, which tell little of the ranges of others: "
+                f"{FEW_TEXTS} or more serve well"
+            )
+        if self.options.calibration is None:
+            self.warnings += [CALIBRATED_ON_DEV] if self.options.floor is not None else []
+        else:
+            self.warnings += self.judge.judged_rows_among(rows)
 
     def _rest(self) -> str:
         """Say in what full precision is computed, where that is not fp32."""
@@ -427,7 +436,7 @@ def _report(run: _Run, out: Path, identity: str, on_test: TestedCopy, seconds: f
         warnings=[
             *on_test.warnings,
             *run.speed.warnings(size / source_size),
-            *([CALIBRATED_ON_DEV] if run.options.is_calibrated_on_judges else []),
+            *run.warnings,
         ],
         gate=gate.to_json() if gate else None,
         details={
