@@ -162,8 +162,9 @@ class ModelFolder:
             elif entry.dtype not in FLOATS:
                 faults.append(f"{source} holds {entry.dtype}, not one of {', '.join(FLOATS)}")
         if faults:
+            count = "1 weight does" if len(faults) == 1 else f"{len(faults)} weights do"
             raise ModelError(
-                f"{len(faults)} weights do not fit the model: {_first_few(faults)}",
+                f"{count} not fit the model: {_first_few(faults)}",
                 where=str(self.path),
                 cure="download or copy the folder again, or correct config.json",
             )

@@ -50,11 +50,9 @@ class Gate:
         """Say it in one line."""
         rows = Drawn(self.rows, self.unit).told(self.rows_of)
         if self.value is None:
-            return (
-                f"the gate is undecided, floor {self.floor:.1%}: no retention can be told on {rows}"
-            )
+            return f"the gate is undecided, floor {_told(self.floor)}: no retention can be told on {rows}"
         told = (
-            f"floor {self.floor:.1%}: retention {self.value:.1%} "
+            f"floor {_told(self.floor)}: retention {self.value:.1%} "
             f"({self.low:.1%} to {self.high:.1%}) on {rows}"
         )
         if self.outcome != "undecided":
@@ -65,6 +63,12 @@ class Gate:
             else "the value itself is below the floor"
         )
         return f"the gate is undecided, {told}; {needed}"
+
+
+def _told(floor: float) -> str:
+    """Return a floor in percent, with all the digits that were given: 0.9999 is not 100 %."""
+    rounded, exact = f"{floor:.1%}", f"{100 * floor:.12g}%"
+    return rounded if float(rounded[:-1]) == float(exact[:-1]) else exact
 
 
 def undecided_gate(*, floor: float, drawn: Drawn, rows_of: str) -> Gate:

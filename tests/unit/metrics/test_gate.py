@@ -50,6 +50,12 @@ def test_the_line_names_the_rows() -> None:
     assert "on 400 rows" in judge_gate(kept, floor=0.97, drawn=Drawn(400)).describe()
 
 
+@pytest.mark.parametrize(("floor", "told"), [(0.97, "97.0%"), (0.9999, "99.99%"), (1.0, "100.0%")])
+def test_the_line_tells_the_floor_that_was_given(floor: float, told: str) -> None:
+    gate = judge_gate(Interval(0.5, 0.4, 0.6), floor=floor, drawn=Drawn(9))
+    assert f"floor {told}: " in gate.describe()
+
+
 def test_the_line_counts_what_was_drawn() -> None:
     gate = judge_gate(Interval(0.98, 0.95, 1.0), floor=0.97, drawn=Drawn(2, "queries"))
     assert "on 2 queries; about 18 queries would decide it" in gate.describe()
