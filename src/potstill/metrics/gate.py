@@ -50,7 +50,8 @@ class Gate:
         """Say it in one line."""
         rows = Drawn(self.rows, self.unit).told(self.rows_of)
         if self.value is None:
-            return f"the gate is undecided, floor {_told(self.floor)}: no retention can be told on {rows}"
+            nothing = f"no retention can be told on {rows}"
+            return f"the gate is undecided, floor {_told(self.floor)}: {nothing}"
         told = (
             f"floor {_told(self.floor)}: retention {self.value:.1%} "
             f"({self.low:.1%} to {self.high:.1%}) on {rows}"
