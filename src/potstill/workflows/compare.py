@@ -15,7 +15,7 @@ from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
 from potstill.errors import InputError, RecipeError
-from potstill.files import require_writable_file, write_atomically
+from potstill.files import require_writable_file, write_output
 from potstill.hardware import chosen_threads, require_threads
 from potstill.measure.machine import machine_facts
 from potstill.measure.measuring import (
@@ -294,7 +294,7 @@ def _write_outputs(comparison: Comparison, options: CompareOptions) -> None:
     if options.flips is not None:
         files[options.flips] = flips_csv(comparison.flips)
     for file, content in files.items():
-        write_atomically(file, content)
+        write_output(file, content)
 
 
 def _say_nothing(line: str) -> None:

@@ -11,7 +11,7 @@ from potstill.data.columns import Columns
 from potstill.data.opening import decoded, numbered_lines
 from potstill.data.rows import Rows
 from potstill.errors import InputError
-from potstill.files import require_writable_file, write_atomically
+from potstill.files import require_writable_file, write_output
 from potstill.runtime.answering import rows_of_inputs
 from potstill.runtime.model import Model, load
 from potstill.tasks import reading
@@ -102,7 +102,7 @@ def write_answers(found: Answers, output: Path) -> dict[str, Any]:
     for _, answer in found.rows:
         lines.append(orjson.dumps(answer) + b"\n")
         truncated += answer["truncated"]
-    write_atomically(output, b"".join(lines))
+    write_output(output, b"".join(lines))
     return {
         "output": str(output),
         "rows": len(lines),
