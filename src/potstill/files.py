@@ -10,13 +10,11 @@ import os
 import secrets
 import shlex
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from potstill.errors import OutputError, PotstillError, StorageError
-
-TEMPORARY_SUFFIX = ".potstill-part"
+from potstill.stages import TEMPORARY_SUFFIX, remove_abandoned, stage_of
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -28,7 +26,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         OutputError: the folder cannot be written.
         StorageError: the disk is full.
     """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary = stage_of(path, secrets.token_hex(4))
     with told_in_one_line(path):
         try:
             with temporary.open("wb") as stream:
@@ -42,6 +40,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         flush_folder(path.parent)
 
 
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file that a user named, as `write_atomically` does, without what kills left of it.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        StorageError: the disk is full.
+    """
+    remove_abandoned(path)
+    write_atomically(path, content)
+
+
 def leftovers(path: Path) -> list[Path]:
     """Return what killed writers of `path` have left beside it."""
     return sorted(path.parent.glob(f"{glob.escape(path.name)}.*{TEMPORARY_SUFFIX}"))
@@ -51,16 +60,17 @@ def leftovers(path: Path) -> list[Path]:
 def folder_whole_or_absent(target: Path) -> Iterator[Path]:
     """Give a staging folder beside `target` to fill; rename it into place at the end.
 
-    An empty `target` is replaced. What stood at `target` is untouched if anything fails.
+    An empty `target` is replaced. What stood at `target` is untouched if anything fails, and the
+    parents that were made for it go again. What killed processes left of `target` is removed.
 
     Raises:
         OutputError: `target` exists and is not empty, or cannot be written.
         StorageError: the disk is full.
     """
     require_free(target)
-    staging = target.with_name(f".{target.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    with told_in_one_line(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    staging = stage_of(target, hidden=True)
+    with told_in_one_line(target), _with_parents(target):
+        remove_abandoned(target)
         if staging.exists():
             shutil.rmtree(staging)
         staging.mkdir()
@@ -80,16 +90,23 @@ def folder_whole_or_absent(target: Path) -> Iterator[Path]:
 def workspace_beside(target: Path) -> Iterator[Path]:
     """Give a folder on the disk of `target`, whose parents are made, and remove it at the end.
 
+    Parents that were made and hold nothing then go too. What killed processes left of `target` is
+    removed first.
+
     Raises:
         StorageError: the disk is full.
         OutputError: no permission.
     """
-    parent = target.absolute().parent
-    with told_in_one_line(target):
-        parent.mkdir(parents=True, exist_ok=True)
-        place = tempfile.TemporaryDirectory(dir=parent, prefix=f".{target.name}.")
-    with place as name:
-        yield Path(name)
+    place = stage_of(target.absolute(), secrets.token_hex(4), hidden=True)
+    with contextlib.ExitStack() as stack:
+        with told_in_one_line(target):
+            stack.enter_context(_with_parents(place))
+            remove_abandoned(target.absolute())
+            place.mkdir(mode=0o700)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def move_into_place(staged: Path, target: Path) -> None:
@@ -204,6 +221,19 @@ def sha256_of_file(path: Path) -> str:
     """Return the sha256 of a file's content in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _with_parents(path: Path) -> Iterator[None]:
+    """Make the folders above `path`; those that were made and are empty at the end go again."""
+    made = [each for each in path.absolute().parents if not each.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty, or another process has removed it
+            for each in made:
+                each.rmdir()
 
 
 def _why_not_free(target: Path, but: Collection[str]) -> str | None:

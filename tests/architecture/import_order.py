@@ -20,6 +20,7 @@ ABOVE_TORCH = (
     "version",
     "errors",
     "shapes",
+    "stages",
     "files",
     "locks",
     "hub_names",

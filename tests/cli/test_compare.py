@@ -208,6 +208,26 @@ WRONG = {
     "twice": (["student", "../compared/student"], "named twice"),
     "no place for a page": (["student", "--html", "absent/report.html"], "does not exist"),
     "page is a folder": (["student", "--html", "student"], "is a folder"),
+    "page over the rows": (
+        ["student", "--test", "rows.html", "--html", "rows.html"],
+        "rows.html: the page would replace the rows",
+    ),
+    "flips over the rows": (
+        ["student", "--test", "rows.csv", "--flips", "link.csv"],
+        "link.csv: the flips would replace the rows",
+    ),
+    "flips into a model": (
+        ["student", "encoder", "--test", "test.jsonl", "--flips", "encoder/flips.csv"],
+        "encoder/flips.csv: the flips would be written into the folder of the model",
+    ),
+    "page over weights": (
+        ["student", "--html", "encoder/model.safetensors"],
+        "unknown kind of file '.safetensors' for --html; allowed: .html, .htm",
+    ),
+    "flips and page in one": (
+        ["student", "--test", "test.jsonl", "--html", "one.html", "--flips", "one.html"],
+        "unknown kind of file '.html' for --flips; allowed: .csv",
+    ),
     "flips without rows": (["student", "--flips", "flips.csv"], "--test"),
     "no such metric": (["student", "--test", "test.jsonl", "--primary", "bleu"], "'bleu'"),
     "no price": (["student", "--price-per-hour", "0"], "price_per_hour is 0"),
@@ -227,6 +247,9 @@ def test_wrong_input_is_one_line_and_nothing_is_written(
     write_tiny_model(folder / "encoder")
     write_rows(folder / "test.jsonl", count=4)
     write_jsonl(folder / "strange.jsonl", {"text": "a film", "label": "strange"})
+    for name in ("rows.csv", "rows.html"):
+        (folder / name).write_text("text,label\na film,praise\n")
+    (folder / "link.csv").symlink_to("rows.csv")
     monkeypatch.chdir(folder)
     before = tree_of(folder)
     words, expected = WRONG[case]
@@ -240,4 +263,4 @@ def test_wrong_input_is_one_line_and_nothing_is_written(
 
 
 def test_the_kinds_of_wrong_input_are_all_there():
-    assert len(WRONG) == 14
+    assert len(WRONG) == 19

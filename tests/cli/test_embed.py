@@ -15,7 +15,7 @@ from potstill.cli import embed_verb
 from potstill.search.stored_vectors import read_vectors
 from potstill.search.vector_forms import FORMS, as_stored, cut
 from potstill.workflows import embed as workflow
-from tests.command_line import said, said_apart, write_jsonl, write_rows
+from tests.command_line import said, said_apart, tree_of, write_jsonl, write_rows
 from tests.folders import write_tiny_model
 
 PLAIN = ("--precision", "fp32", "--threads", "1")
@@ -233,6 +233,27 @@ def test_the_rows_are_never_replaced(
     assert told.status == 2
     assert "the vectors would replace the rows" in told.complaint
     assert file.read_bytes() == before
+
+
+def test_the_weights_of_a_model_are_never_replaced(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", count=2)
+    other = write_tiny_model(tmp_path / "other")
+    (tmp_path / "link.safetensors").symlink_to(other / "model.safetensors")
+    why = {
+        model / "model.safetensors": "into the folder of the model",
+        model / "vectors.npy": "into the folder of the model",
+        other / "model.safetensors": "would replace the weights of a model",
+        tmp_path / "link.safetensors": "would replace the weights of a model",
+    }
+    before = tree_of(model), tree_of(tmp_path)
+    for output, reason in why.items():
+        told = said(capsys, "embed", model, "--input", rows, "--output", output, *PLAIN)
+        assert told.status == 2
+        assert f"{output}: the vectors" in told.complaint
+        assert reason in told.complaint
+    assert (tree_of(model), tree_of(tmp_path)) == before
 
 
 def test_a_vector_that_is_not_finite_is_never_stored(

@@ -195,15 +195,16 @@ def share_right(bundle: Path, rows: Path) -> float:
     )
 
 
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP])
 def test_stopped_by_a_signal_the_same_command_goes_on(
-    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path, asked: signal.Signals
 ) -> None:
     words = finetuning(ground / "model", ground / "train.jsonl", tmp_path / "out", *LONG, "--json")
     child = subprocess.Popen(
         command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert child.stderr.readline().startswith("step ")
-    child.send_signal(signal.SIGTERM)
+    child.send_signal(asked)
     answer, progress = child.communicate(timeout=60)
     assert child.returncode == 130
     assert answer == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
@@ -110,6 +111,58 @@ def test_a_reader_who_has_seen_enough_is_no_error(model: Path) -> None:
         assert child.stderr.read() == ""
         child.stderr.close()
         assert child.wait(timeout=60) == 0
+
+
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from potstill.cli import main
+from potstill.files import folder_whole_or_absent
+
+first, *others = [getattr(signal, name) for name in sys.argv[2:]]
+
+def work(model: str) -> None:
+    with folder_whole_or_absent(Path(model)) as staging:
+        (staging / "half").touch()
+        try:
+            os.kill(os.getpid(), first)
+        finally:
+            for each in others:
+                os.kill(os.getpid(), each)
+
+main.app = main.typer.Typer()
+main.app.callback()(lambda: None)
+main.app.command("work")(work)
+main.main(["work", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("first", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_that_come_while_it_cleans_up_do_not_break_that_off(
+    first: str, tmp_path: Path
+) -> None:
+    words = [tmp_path / "out", first, "SIGINT", "SIGTERM", "SIGHUP"]
+    child = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *words], stderr=subprocess.PIPE, text=True
+    )
+    assert child.returncode == 130
+    assert child.stderr == "potstill: interrupted; to mend it: repeat the command\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_nohup_asks_for_is_heeded(tmp_path: Path) -> None:
+    child = subprocess.run(
+        ["nohup", sys.executable, "-c", INTERRUPTED, tmp_path / "out", "SIGHUP"],
+        capture_output=True,
+    )
+    assert child.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_mistake_that_nobody_hears_ends_as_it_would() -> None:
+    child = subprocess.Popen(command("info", "nowhere"), stderr=subprocess.PIPE)
+    child.stderr.close()
+    assert child.wait(timeout=60) == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, as Linux has it")

@@ -166,6 +166,17 @@ def test_answers_never_replace_the_rows(
     assert rows.read_bytes() == before
 
 
+def test_answers_are_never_written_into_the_models_folder(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(model)
+    for output in (model / "answers.jsonl", tmp_path / "link" / "answers.jsonl"):
+        told = said(capsys, "predict", model, "a film", "--output", output, *PLAIN)
+        assert told.status == 2
+        assert "the answers would be written into the folder of the model" in told.complaint
+    assert not (model / "answers.jsonl").exists()
+
+
 def test_a_wrong_row_leaves_no_file(
     capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
 ) -> None:

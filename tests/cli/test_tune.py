@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -52,6 +53,17 @@ def test_the_fastest_is_stored_and_taken(folder: Path, capsys: pytest.CaptureFix
         found["chosen"]["precision"],
     )
     assert potstill.info(folder)["fingerprint"] == before
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and real(path, mode))
+    monkeypatch.setattr("potstill.workflows.tune._measure", None)
+    told = said(capsys, "tune", folder)
+    assert told.status == 2
+    assert f"no permission to write in {folder}" in told.complaint
 
 
 def test_latency_is_another_goal(folder: Path) -> None:

@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,11 @@ from potstill.files import (
     require_writable_file,
     sha256_of_file,
     told_in_one_line,
+    workspace_beside,
     write_atomically,
+    write_output,
 )
+from potstill.stages import stage_of
 from tests.command_line import tree_of
 
 FULL_FILE = Path("/dev/full")
@@ -165,7 +170,110 @@ def test_a_kill_inside_leaves_no_half_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     with folder_whole_or_absent(tmp_path / "out") as staging:
         (staging / "file").write_bytes(b"f")
-    assert tree_of(tmp_path / "out") == {"file": b"f"}
+    assert tree_of(tmp_path) == {"out": None, "out/file": b"f"}
+
+
+@pytest.fixture
+def ended() -> int:
+    """Return the number of a process that has ended."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def stages_of(target: Path, process: int, patch: pytest.MonkeyPatch) -> list[Path]:
+    """Write what a process leaves that is killed while it prepares `target`."""
+    with patch.context() as patched:
+        patched.setattr(os, "getpid", lambda: process)
+        folders = [stage_of(target, hidden=True), stage_of(target, "0a1b", hidden=True)]
+        file = stage_of(target, "0a1b")
+    for folder in folders:
+        (folder / "sub").mkdir(parents=True)
+        (folder / "sub" / "half").write_bytes(b"h")
+    file.write_bytes(b"h")
+    return [*folders, file]
+
+
+def use_folder(target: Path) -> None:
+    with folder_whole_or_absent(target) as staging:
+        (staging / "file").write_bytes(b"f")
+
+
+def use_workspace(target: Path) -> None:
+    with workspace_beside(target) as place:
+        (place / "file").write_bytes(b"f")
+
+
+USES = {
+    "folder": use_folder,
+    "workspace": use_workspace,
+    "file": lambda target: write_output(target, b"f"),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_what_killed_processes_left_is_removed(
+    use: str, tmp_path: Path, ended: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "o[1]"
+    stages_of(target, ended, monkeypatch)
+    USES[use](target)
+    assert {path.name for path in tmp_path.iterdir()} <= {"o[1]"}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_what_may_still_be_written_stays(
+    use: str, tmp_path: Path, ended: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out"
+    kept = stages_of(target, os.getppid(), monkeypatch)
+    for name in ("out.run", "out1"):  # of a run that can go on, and of other places
+        kept += stages_of(tmp_path / name, ended, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr("potstill.stages._machine", lambda: "0123abcd")
+        kept += stages_of(target, ended, patch)
+    (tmp_path / "out.run").mkdir()
+    kept.append(tmp_path / "out.run")
+    USES[use](target)
+    assert {path.name for path in tmp_path.iterdir()} - {"out"} == {path.name for path in kept}
+
+
+def test_a_link_in_the_place_of_a_stage_is_not_followed(
+    tmp_path: Path, ended: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_bytes(b"p")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: ended)
+        stage_of(tmp_path / "out", hidden=True).symlink_to(tmp_path / "precious")
+    write_output(tmp_path / "out", b"f")
+    assert tree_of(tmp_path) == {"out": b"f", "precious": None, "precious/file": b"p"}
+
+
+@pytest.mark.parametrize("begin", [folder_whole_or_absent, workspace_beside])
+def test_parents_that_were_made_go_again_where_the_work_fails(
+    begin: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
+) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(DataError), begin(tmp_path / "there" / "a" / "b" / "out"):
+        raise DataError("refused")
+    assert tree_of(tmp_path) == {"there": None}
+    (tmp_path / "kept").mkdir()
+
+    def meet_another() -> None:
+        with begin(tmp_path / "kept" / "a" / "b" / "out"):
+            (tmp_path / "kept" / "a" / "another's").touch()
+            raise DataError("refused")
+
+    with pytest.raises(DataError):
+        meet_another()
+    assert tree_of(tmp_path / "kept") == {"a": None, "a/another's": b""}
+
+
+def test_parents_of_what_was_made_stay(tmp_path: Path) -> None:
+    with workspace_beside(tmp_path / "a" / "out"):
+        use_folder(tmp_path / "a" / "out")
+    assert tree_of(tmp_path) == {"a": None, "a/out": None, "a/out/file": b"f"}
 
 
 def test_a_full_folder_is_never_replaced(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit status."""
     mend_standard_streams()
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTING, *gc.get_threshold()[1:])
-    signal.signal(signal.SIGTERM, _interrupt)  # so that what is half written is taken away
+    _heed(_interrupt)  # so that what is half written is taken away
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -171,9 +171,23 @@ def _version(
         raise typer.Exit
 
 
+def _heed(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Let a handler have every signal that asks to end, but for those that are to be ignored."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no last one
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup's wish
+            signal.signal(number, handler)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
+    _heed(_pass_over)
     raise KeyboardInterrupt
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """Do nothing: a second signal would break off the cleaning that the first one began."""
+    del number, frame
 
 
 def _usage_line(error: TyperException) -> str:

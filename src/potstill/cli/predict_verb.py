@@ -57,7 +57,7 @@ def predict(  # noqa: PLR0913 - a verb's flags are its parameters
         allow_pickle=allow_pickle,
     )
     if output is not None:
-        require_output(output, rows)
+        require_output(output, rows, model)
     words = list(texts or [])
     if not words and rows is None:
         words = piped_texts(sys.stdin)

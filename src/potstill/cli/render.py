@@ -49,7 +49,7 @@ def print_line(line: str) -> None:
 
 def print_error(line: str) -> None:
     """Print one line on standard error."""
-    print(f"{_over_progress()}potstill: {_on_one_line(line)}", file=sys.stderr)
+    _say(f"{_over_progress()}potstill: {_on_one_line(line)}\n")
 
 
 def print_json(answer: Any) -> None:
@@ -71,7 +71,7 @@ def flush_answer() -> None:
 def print_progress(line: str, *, stays: bool) -> None:
     """Print a line of progress; on a terminal the next one overwrites it unless it stays."""
     end = "" if sys.stderr.isatty() and not stays else "\n"
-    print(f"{_over_progress()}{line}", end=end, file=sys.stderr, flush=True)
+    _say(f"{_over_progress()}{line}{end}")
 
 
 def print_warnings(warnings: list[str]) -> None:
@@ -152,6 +152,15 @@ def _answering() -> Iterator[None]:
 def _drop_answer() -> None:
     """Send what is buffered, and all that follows, nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(told: str) -> None:
+    """Write to standard error; where nobody hears it any more, a run goes on and ends unheard."""
+    try:
+        sys.stderr.write(told)
+        sys.stderr.flush()
+    except OSError:  # the terminal was closed, or the reader of a pipe has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _over_progress() -> str:

@@ -22,7 +22,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from potstill.data.corpus_manifest import ShardEntry
 from potstill.errors import DataError
-from potstill.files import TEMPORARY_SUFFIX, sha256_of_file, write_atomically
+from potstill.files import sha256_of_file, write_atomically
+from potstill.stages import TEMPORARY_SUFFIX
 from potstill.text.ragged import Int32
 
 Ids = NDArray[np.unsignedinteger]
@@ -32,7 +33,7 @@ _NOT_NPY = (OSError, EOFError, ValueError, SyntaxError, tokenize.TokenError)  # 
 
 # also what a kill has left half-written
 FILE_NAME = re.compile(
-    rf"(?:ids|ends|keys)-(\d{{5,}})\.(?:bin|npy)(\.\w+{re.escape(TEMPORARY_SUFFIX)})?"
+    rf"(?:ids|ends|keys)-(\d{{5,}})\.(?:bin|npy)(\.[\w.]+{re.escape(TEMPORARY_SUFFIX)})?"
 )
 
 

@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from potstill.errors import RecipeError, StorageError
-from potstill.files import TEMPORARY_SUFFIX, told_in_one_line, write_atomically
+from potstill.files import told_in_one_line, write_atomically
 from potstill.locks import LOCK
+from potstill.stages import TEMPORARY_SUFFIX
 from potstill.text.ragged import RaggedBatch, offsets_of, tokens_of
 from potstill.train.objective import Int64
 

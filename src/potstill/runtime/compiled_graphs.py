@@ -10,6 +10,7 @@ so that nothing is kept where somebody else could write.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -31,20 +32,29 @@ def compiled_folder(hashes: Sequence[str]) -> Path | None:
     Args:
         hashes: of the graph's files.
     """
-    place = _place()
-    if place is None:
-        return None
-    folder = place / hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:32]
     try:
+        place = _place()
+        if place is None:
+            return None
+        str(place).encode()  # OpenVINO takes no other names
+        folder = place / hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:32]
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.mkdir(exist_ok=True, mode=0o700)
         if not _is_ours_alone(place) or not _is_ours_alone(folder):
             return None
         os.utime(folder)
-    except OSError:  # a home that cannot be written: slower, no worse
+        is_open = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        _tell_unusable(error.strerror or str(error))
+        return None
+    except UnicodeEncodeError:
+        _tell_unusable("its name is not UTF-8")
+        return None
+    if not is_open:
+        _tell_unusable(os.strerror(errno.EACCES))
         return None
     _forget_oldest(place)
-    return folder if os.access(folder, os.W_OK) else None
+    return folder
 
 
 def _place() -> Path | None:
@@ -61,6 +71,17 @@ def _place() -> Path | None:
     return base / "potstill" / "openvino"
 
 
+def _tell_unusable(why: str) -> None:
+    """Say that the asked-for place cannot be used; a home that cannot is slower, no worse."""
+    asked = os.environ.get(SETTING, "")
+    if asked:
+        shown = os.fsencode(asked).decode(errors="backslashreplace")
+        _warn(
+            f"{SETTING}={shown} cannot be written, so that no compiled graph is kept "
+            f"({why}); to mend it: name a folder of your own, or {SETTING}={_OFF}"
+        )
+
+
 def _is_ours_alone(folder: Path) -> bool:
     """Tell whether this user owns a folder and nobody else may write to it."""
     found = folder.stat()
@@ -75,10 +96,15 @@ def _is_ours_alone(folder: Path) -> bool:
 
 @cache
 def _warn(line: str) -> None:
-    """Log a line, once in a process."""
+    """Log a line, once in a process; where nobody has said how, as the command line warns."""
     import logging
 
-    logging.getLogger(__name__).warning(line)
+    logger, ours = logging.getLogger(__name__), logging.StreamHandler()
+    ours.setFormatter(logging.Formatter("potstill: warning: %(message)s"))
+    if not logger.hasHandlers():
+        logger.addHandler(ours)
+    logger.warning(line)
+    logger.removeHandler(ours)
 
 
 def _forget_oldest(place: Path) -> None:

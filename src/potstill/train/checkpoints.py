@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from potstill.errors import RecipeError
 from potstill.files import (
-    TEMPORARY_SUFFIX,
     flush_folder,
     sha256_of_file,
     told_in_one_line,
     write_atomically,
 )
 from potstill.recipe import TrainingRecipe, recipe_hash
+from potstill.stages import TEMPORARY_SUFFIX
 
 _KEPT = 2  # the newest, and one before in case the newest is torn by the disk
 _HASH_LENGTH = 16

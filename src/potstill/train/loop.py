@@ -89,7 +89,7 @@ def train(  # noqa: PLR0913 - the parts of a run, each of its own kind
             the loss stays far above the first step's, see `train.divergence`.
         OutOfMemory: a micro-batch does not fit.
         StorageError: the disk is full; the last checkpoint is whole.
-        Stopped: SIGTERM or Ctrl-C; a checkpoint was written.
+        Stopped: SIGTERM, SIGHUP or Ctrl-C; a checkpoint was written.
         RecipeError: the checkpoints are of another run.
     """
     identity = RunIdentity.of(recipe, inputs or {})

@@ -1,9 +1,10 @@
-"""Stop at the next step when asked to: SIGTERM and the first Ctrl-C."""
+"""Stop at the next step when asked to: SIGTERM, SIGHUP and the first Ctrl-C."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -18,7 +19,7 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         # Python delivers signals to the main thread alone; elsewhere the caller keeps its handlers.
         if threading.current_thread() is threading.main_thread():
-            for kind in (signal.SIGTERM, signal.SIGINT):
+            for kind in _kinds():
                 self._before[kind] = signal.signal(kind, self._note)
         return self
 
@@ -28,11 +29,26 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for signal_kind, handler in self._before.items():
-            signal.signal(signal_kind, handler)
+        self._give_back()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        del frame
         if self.is_made and number == signal.SIGINT:
+            before = self._before[signal.SIGINT]
+            self._give_back()
+            if callable(before):  # the command line's passes over what comes while it cleans up
+                before(number, frame)
             raise KeyboardInterrupt
         self.is_made = True
+
+    def _give_back(self) -> None:
+        """Put back the handlers that stood there before, once."""
+        for kind, handler in self._before.items():
+            signal.signal(kind, handler)
+        self._before = {}
+
+
+def _kinds() -> Iterator[signal.Signals]:
+    yield from (signal.SIGTERM, signal.SIGINT)
+    # Windows knows no hang-up, and nohup asks that none is heeded.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        yield signal.SIGHUP

@@ -15,7 +15,7 @@ from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.data.columns import Columns
 from potstill.errors import InputError, RecipeError
-from potstill.files import require_writable_file, write_atomically
+from potstill.files import require_writable_file, write_output
 from potstill.hardware import chosen_threads, require_threads
 from potstill.measure.machine import machine_facts
 from potstill.measure.measuring import (
@@ -33,12 +33,14 @@ from potstill.tasks.flips import flips_csv
 from potstill.workflows.compared_answers import Judged, Proof, judge, read_proof
 from potstill.workflows.comparison import ComparedModel, Comparison
 from potstill.workflows.model_names import find_model, shown_names
+from potstill.workflows.outputs import require_nothing_lost, require_suffix
 from potstill.workflows.report_page.page import render_page, require_page_libraries
 from potstill.workflows.shown_places import shown_path
 
 _REPEATED = (  # options that decide what is found
     *("primary", "price_per_hour", "rounds", "max_length", "engine", "device", "precision", "seed"),
 )
+_SUFFIXES = {"--html": (".html", ".htm"), "--flips": (".csv",)}
 _FEW_CALLS = 300  # below so many the 99th percentile is hardly more than the slowest call
 
 
@@ -87,7 +89,7 @@ def compare(
         InputError: wrong models, rows, labels or outputs; told before anything is measured.
         RunError: a model's process died, the disk is full.
     """
-    _require_outputs(options)
+    _require_outputs(models, options)
     folders = {
         name: open_model(path, allow_pickle=options.allow_pickle)
         for name, path in _in_order(models, options).items()
@@ -140,7 +142,7 @@ def repeating_command(models: Sequence[str], options: CompareOptions) -> str:
 
 def _in_order(asked: Sequence[str | Path], options: CompareOptions) -> dict[str, str]:
     """Return the model of each shown name, the baseline first."""
-    models = [str(model) for model in ([asked] if isinstance(asked, str | Path) else asked)]
+    models = _named(asked)
     if not models:
         raise InputError("there is no model to compare", cure="name at least one")
     names = list(options.names) or shown_names(models)
@@ -149,10 +151,18 @@ def _in_order(asked: Sequence[str | Path], options: CompareOptions) -> dict[str,
     return {names[place]: models[place] for place in order}
 
 
-def _require_outputs(options: CompareOptions) -> None:
-    for file in (options.html, options.flips):
+def _named(asked: Sequence[str | Path]) -> list[str]:
+    return [str(model) for model in ([asked] if isinstance(asked, str | Path) else asked)]
+
+
+def _require_outputs(asked: Sequence[str | Path], options: CompareOptions) -> None:
+    """Check where page and flips go; by their endings they are never the same file."""
+    outputs = (("page", "--html", options.html), ("flips", "--flips", options.flips))
+    for written, flag, file in outputs:
         if file is not None:
             require_writable_file(file)
+            require_suffix(file, _SUFFIXES[flag], flag=flag)
+            require_nothing_lost(file, written=written, rows=options.test, models=_named(asked))
     if options.html is not None:
         require_page_libraries()
 
@@ -284,7 +294,7 @@ def _write_outputs(comparison: Comparison, options: CompareOptions) -> None:
     if options.flips is not None:
         files[options.flips] = flips_csv(comparison.flips)
     for file, content in files.items():
-        write_atomically(file, content)
+        write_output(file, content)
 
 
 def _say_nothing(line: str) -> None:

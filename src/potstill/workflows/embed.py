@@ -16,11 +16,12 @@ from potstill.data.ahead import made_ahead
 from potstill.data.columns import Columns, select_columns
 from potstill.data.readers import read_rows
 from potstill.data.rows import Rows
-from potstill.errors import DataError, OutputError, RunError
+from potstill.errors import DataError, RunError
 from potstill.files import told_in_one_line
 from potstill.runtime.model import Model, load
 from potstill.search.stored_vectors import VectorHead, require_vector_file, vector_file
 from potstill.search.vector_forms import Floats, Form, cut, int8_ranges, require_form
+from potstill.workflows.outputs import require_nothing_lost
 
 Tell = Callable[[int, int], None]  # rows done, rows of all
 
@@ -69,7 +70,7 @@ def embed(
     """
     require_form(options.form)
     require_vector_file(output, options.form)
-    _require_another_file(output, source)
+    require_nothing_lost(output, written="vectors", rows=source, models=[model])
     all_rows = read_rows(source)
     columns = Columns(text=options.text_column)
     rows = select_columns(all_rows, columns, required=("text",), optional=())
@@ -203,10 +204,3 @@ def _checked_id(rows: Rows, index: int, value: Any) -> str:
             allowed="a string or a whole number",
             cure="name every row, or none: without the column vectors are named by their number",
         ) from None
-
-
-def _require_another_file(output: Path, source: str) -> None:
-    if output.exists() and Path(source).exists() and output.samefile(source):
-        raise OutputError(
-            "the vectors would replace the rows", where=str(output), cure="name another file"
-        )

@@ -10,12 +10,13 @@ from typing import Any, TextIO
 from potstill.data.columns import Columns
 from potstill.data.opening import decoded, numbered_lines
 from potstill.data.rows import Rows
-from potstill.errors import InputError, OutputError
-from potstill.files import require_writable_file, write_atomically
+from potstill.errors import InputError
+from potstill.files import require_writable_file, write_output
 from potstill.runtime.answering import rows_of_inputs
 from potstill.runtime.model import Model, load
 from potstill.tasks import reading
 from potstill.tasks.task import texts_shown
+from potstill.workflows.outputs import require_nothing_lost, require_suffix
 
 _ROWS_AT_ONCE = 1_024
 SUFFIXES = (".jsonl",)
@@ -101,7 +102,7 @@ def write_answers(found: Answers, output: Path) -> dict[str, Any]:
     for _, answer in found.rows:
         lines.append(orjson.dumps(answer) + b"\n")
         truncated += answer["truncated"]
-    write_atomically(output, b"".join(lines))
+    write_output(output, b"".join(lines))
     return {
         "output": str(output),
         "rows": len(lines),
@@ -112,23 +113,16 @@ def write_answers(found: Answers, output: Path) -> dict[str, Any]:
     }
 
 
-def require_output(output: Path, source: str | None) -> None:
+def require_output(output: Path, source: str | None, model: str) -> None:
     """Check where answers go, before any work.
 
     Raises:
-        OutputError: another kind of file, a place that cannot be written, or the rows themselves.
+        OutputError: another kind of file, a place that cannot be written, the rows themselves, or
+            a file in the model's folder.
     """
-    if output.suffix not in SUFFIXES:
-        raise OutputError(
-            f"unknown kind of file {output.suffix!r}",
-            where=str(output),
-            allowed=", ".join(SUFFIXES),
-        )
+    require_suffix(output, SUFFIXES)
     require_writable_file(output)
-    if source is not None and _is_same_file(output, Path(source)):
-        raise OutputError(
-            "the answers would replace the rows", where=str(output), cure="name another file"
-        )
+    require_nothing_lost(output, written="answers", rows=source, models=[model])
 
 
 def require_one_source(texts: Sequence[str], source: str | None) -> None:
@@ -144,10 +138,6 @@ def require_one_source(texts: Sequence[str], source: str | None) -> None:
             "there is no text to answer",
             cure="potstill predict MODEL 'a text', --input FILE, or lines on standard input",
         )
-
-
-def _is_same_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _in_parts(model: Model, rows: Rows, *, top: int | None) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.architectures.heads import HeadSpec
-from potstill.files import write_atomically
+from potstill.files import write_output
 from potstill.metrics.bootstrap import Interval, interval
 from potstill.metrics.mean_of import MeanOf
 from potstill.metrics.metric import Metric, point
@@ -230,7 +230,7 @@ def write_markdown(table: SuiteTable, path: Path) -> None:
         "",
         *summary_lines(table),
     ]
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    write_output(path, ("\n".join(lines) + "\n").encode())
 
 
 def metric_of(cell: Cell) -> Metric:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.manifest import Manifest, write_manifest
+from potstill.bundle.manifest import MANIFEST_NAME, Manifest, write_manifest
 from potstill.bundle.opening import open_model
 from potstill.bundle.runtime_files import (
     HOW_IT_WAS_MADE,
@@ -29,6 +29,7 @@ from potstill.bundle.runtime_files import (
 )
 from potstill.data.plain_texts import plain_texts
 from potstill.errors import MissingExtraError, RecipeError
+from potstill.files import require_writable_file
 from potstill.hardware import chosen_threads, cpu_has_bf16
 from potstill.hub_names import is_hub
 from potstill.measure.sample_texts import SAMPLE_TEXTS
@@ -99,7 +100,7 @@ def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> d
     """Measure, and store the choice in the folder's potstill.json.
 
     Raises:
-        InputError: the model cannot be used, or lies where nothing is stored.
+        InputError: the model cannot be used, or lies where nothing can be stored; told first.
         DataError: no texts.
         MissingExtraError: no engine is installed.
     """
@@ -109,6 +110,7 @@ def tune(model: str | Path, options: TuneOptions, tell: Tell | None = None) -> d
             cure="potstill export MODEL --format hf --out FOLDER, and tune that",
         )
     folder = open_model(model)
+    require_writable_file(folder.path / MANIFEST_NAME)
     for name in runtime_files(folder.path):
         verified_file(folder.path, name, folder.manifest)
     texts = _texts(folder, options)

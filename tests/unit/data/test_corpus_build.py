@@ -24,6 +24,7 @@ from potstill.data.text_keys import normalized
 from potstill.errors import DataError, ModelError, OutputError, RecipeError
 from potstill.files import write_atomically
 from potstill.locks import LOCK, locked
+from potstill.stages import stage_of
 from potstill.text.tokenizer_files import load_tokenizer
 from tests.corpora import (
     SPOKEN,
@@ -130,7 +131,7 @@ def break_at(patch: pytest.MonkeyPatch, step: int, *, half_written: bool) -> Non
         def acting(*args, **kwargs):
             if next(steps, None) is None:
                 if half_written and isinstance(args[0], Path):
-                    part = args[0].with_name(args[0].name + ".1a.potstill-part")
+                    part = stage_of(args[0], "1a")
                     part.write_bytes(b"torn")
                 raise KeyboardInterrupt
             return act(*args, **kwargs)

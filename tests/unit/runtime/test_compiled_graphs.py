@@ -59,12 +59,52 @@ def test_off_is_off(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (home / ".cache").exists()
 
 
-def test_where_nothing_can_be_written_nothing_is_kept(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+UNUSABLE = {
+    "a file": ("file", "file cannot be written"),
+    "no folder": ("/dev/null", "/dev/null cannot be written"),
+    "a name that is not UTF-8": (os.fsdecode(b"caf\xe9"), "caf\\xe9 cannot be written"),
+    "a read-only folder": ("locked", "locked cannot be written"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_where_nothing_can_be_written_nothing_is_kept_and_it_is_said_once(
+    case: str, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    (home / "file").write_text("")
+    place, told = UNUSABLE[case]
+    monkeypatch.setenv("POTSTILL_CACHE", str(home / place))
+    if case == "a read-only folder":
+        monkeypatch.setattr(os, "access", lambda path, mode: False)  # root could write there
+    assert compiled_folder(["a"]) is None
+    assert compiled_folder(["a"]) is None
+    (record,) = caplog.records
+    assert f"{told}, so that no compiled graph is kept" in record.message
+    assert "POTSTILL_CACHE=off" in record.message
+
+
+def test_a_home_that_cannot_be_written_is_passed_over_in_silence(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setenv("HOME", str(home / os.fsdecode(b"caf\xe9")))
+    assert compiled_folder(["a"]) is None
+    (home / "file").write_text("")
+    monkeypatch.setenv("HOME", str(home / "file"))
+    assert compiled_folder(["a"]) is None
+    assert caplog.records == []
+
+
+def test_where_no_logging_is_set_up_it_is_told_as_warnings_are(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "file").write_text("")
     monkeypatch.setenv("POTSTILL_CACHE", str(home / "file"))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     assert compiled_folder(["a"]) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"potstill: warning: POTSTILL_CACHE={home / 'file'} cannot be written")
 
 
 OTHERS_MAY_WRITE = {
