@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import potstill
+from potstill.bundle.manifest import read_manifest, write_manifest
 from potstill.errors import MissingExtraError, ModelError, StorageError
 from potstill.workflows import copy_judge
 from tests.command_line import said, write_jsonl, write_rows
@@ -105,6 +106,32 @@ def test_a_last_layer_that_is_not_the_one_is_refused(
     told = said(capsys, "predict", small, "good")
     assert (told.status, told.out) == (2, "")
     assert f"{engine}/last_layer.safetensors" in told.complaint
+
+
+GRAPH_FAULTS = {
+    "empty": (".xml", lambda content: b""),
+    "cut": (".xml", lambda content: content[:3000]),
+    "of a newer version": (".xml", lambda content: content.replace(b"opset1", b"opset99")),
+    "without its last numbers": (".bin", lambda content: content[:-5000]),
+}
+
+
+@pytest.mark.parametrize("fault", GRAPH_FAULTS)
+def test_a_graph_that_openvino_does_not_know_is_told_in_one_line(
+    fault: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = shutil.copytree(place / "small", tmp_path / "small")
+    ending, spoil = GRAPH_FAULTS[fault]
+    graph = small / "openvino" / "int8-weights.xml"
+    file = graph.with_suffix(ending)
+    file.write_bytes(spoil(file.read_bytes()))
+    manifest = read_manifest(small)
+    assert manifest is not None
+    write_manifest(small, manifest)  # so that the hashes are right
+    told = said(capsys, "predict", small, "good")
+    assert told.status == 2
+    assert f"{graph}: openvino cannot open it: " in told.complaint
+    assert "to mend it: pip install --upgrade openvino, or quantize" in told.complaint
 
 
 @pytest.mark.parametrize("verb", ["finetune", "distill", "shrink"])
