@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,46 @@ def test_a_last_layer_that_is_not_the_one_is_refused(
     told = said(capsys, "predict", small, "good")
     assert (told.status, told.out) == (2, "")
     assert f"{engine}/last_layer.safetensors" in told.complaint
+
+
+def flip_last_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+GRAPH_FILES = ("openvino/int8-weights.bin", "openvino/int8-weights.xml")
+ALTERED, MISSING = "was changed after the bundle was written", "is missing from the bundle"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "names", "fault"),
+    [
+        (lambda file: os.truncate(file, 100), GRAPH_FILES[:1], ALTERED),
+        (flip_last_bit, GRAPH_FILES[:1], ALTERED),
+        (Path.unlink, GRAPH_FILES[:1], MISSING),
+        (lambda file: file.write_bytes(b""), GRAPH_FILES[1:], ALTERED),
+        (lambda file: shutil.rmtree(file.parent, ignore_errors=True), GRAPH_FILES, MISSING),
+    ],
+    ids=["cut", "one bit", "missing", "emptied", "all missing"],
+)
+def test_info_warns_of_each_file_that_is_not_the_one_of_the_manifest(
+    spoil: Callable[[Path], object],
+    names: Sequence[str],
+    fault: str,
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small = shutil.copytree(place / "small", tmp_path / "small")
+    assert said(capsys, "info", small, "--json").answer["warnings"] == []
+    for name in names:
+        spoil(small / name)
+    warnings = [f"{name}: the file {fault}" for name in names]
+    assert said(capsys, "info", small, "--json").answer["warnings"] == warnings
+    told = said(capsys, "info", small)
+    assert told.status == 0
+    assert told.err.splitlines() == [f"potstill: warning: {warning}" for warning in warnings]
 
 
 GRAPH_FAULTS = {
