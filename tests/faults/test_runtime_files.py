@@ -176,6 +176,41 @@ def test_a_graph_that_openvino_does_not_know_is_told_in_one_line(
     assert "to mend it: pip install --upgrade openvino, or quantize" in told.complaint
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "MODEL", "good"),
+        ("predict", "MODEL", "good", "--json"),
+        ("predict", "MODEL", "--input", "ROWS", "--output", "OUT.jsonl"),
+        ("evaluate", "MODEL", "--test", "ROWS"),
+        ("embed", "MODEL", "--input", "ROWS", "--output", "OUT.npy"),
+        ("compare", "MODEL", "--rounds", "1", "--threads", "1"),
+        ("export", "MODEL", "--format", "hf", "--out", "OUT"),
+        ("quantize", "MODEL", "--precision", "int8-weights", "--no-tune", "--out", "OUT"),
+        ("quantize", "MODEL", "--precision", "bf16", "--no-tune", "--out", "OUT"),
+    ],
+    ids=" ".join,
+)
+def test_weights_that_the_config_leaves_out_are_told_once(
+    words: Sequence[str],
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = shutil.copytree(place / "source", tmp_path / "model")
+    (model / "potstill.json").unlink()
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    measure_here(monkeypatch)
+    named = {"MODEL": model, "ROWS": place / "rows.jsonl"}
+    named |= {f"OUT{ending}": tmp_path / f"out{ending}" for ending in ("", ".jsonl", ".npy")}
+    told = said(capsys, *(named.get(word, word) for word in words))
+    assert told.status == 0
+    assert told.err.count("16 weights are not used and not known to be ignorable: bert.en") == 1
+    assert "are not used" not in told.out
+
+
 @pytest.mark.parametrize("verb", ["finetune", "distill", "shrink"])
 def test_nothing_is_trained_from_a_bundle_without_weights(
     verb: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

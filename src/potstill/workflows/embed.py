@@ -103,6 +103,7 @@ def embed(
         "engine": loaded.engine.name,
         "precision": loaded.engine.precision,
         "engine_reason": loaded.engine.reason,
+        "warnings": loaded.folder.warnings(),
     }
 
 
