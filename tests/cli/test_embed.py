@@ -47,6 +47,7 @@ def test_the_file_holds_the_vectors_of_the_library(
         "engine": "openvino",
         "precision": "fp32",
         "engine_reason": "the first that is installed",
+        "warnings": [],
     }
     lines = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [json.loads(line)["text"] for line in lines]

@@ -95,3 +95,14 @@ def test_a_fault_that_leaves_something_to_tell_is_a_warning(
     assert "tokenizer.json" in line
     (warning,) = said(capsys, "info", folder, "--json").answer["warnings"]
     assert line == f"potstill: warning: {warning}"
+
+
+def test_of_a_copy_from_the_hub_a_note_that_stayed_there_is_no_fault(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_tiny_model(tmp_path / "model")
+    (folder / "README.md").unlink()
+    monkeypatch.setattr("potstill.bundle.opening.resolve", lambda name: folder)
+    assert said(capsys, "info", "hub:model", "--json").answer["warnings"] == []
+    (warning,) = said(capsys, "info", folder, "--json").answer["warnings"]
+    assert warning == "README.md: the file is missing from the bundle"

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from potstill import locks
 from potstill.bundle import opening, pickle_child, pickles
 from potstill.bundle.opening import open_model
 from potstill.bundle.pickles import convert_pickles
@@ -33,6 +34,7 @@ from potstill.files import folder_whole_or_absent
 
 torch = pytest.importorskip("torch")
 
+from tests.command_line import said_apart, tree_of  # noqa: E402 - it needs torch
 from tests.folders import write_tiny_model  # noqa: E402 - it needs torch
 
 PICKLE = "pytorch_model.bin"
@@ -263,11 +265,115 @@ def test_where_no_disk_knows_locks_the_copy_of_the_quicker_one_is_used(pickled, 
     convert = opening.convert_pickles
 
     def convert_second(folder, *, into):
-        convert(folder, into=into)  # by another process
+        monkeypatch.setattr(opening, "convert_pickles", convert)
+        open_model(folder, allow_pickle=True)  # by another process
         return convert(folder, into=into)
 
+    monkeypatch.setattr(locks, "_knows_locks", lambda: False)
     monkeypatch.setattr(opening, "convert_pickles", convert_second)
-    assert open_model(pickled, allow_pickle=True).path == pickled.with_name("model-safetensors")
+    copy = pickled.with_name("model-safetensors")
+    assert open_model(pickled, allow_pickle=True).path == copy
+    assert {path.name for path in copy.parent.iterdir()} == {"elsewhere", "model", copy.name}
+
+
+def test_a_copy_is_told_once_with_its_place(pickled, caplog):
+    copy = pickled.with_name("model-safetensors")
+    for _ in range(2):
+        open_model(pickled, allow_pickle=True)
+    line = f"{pickled}: its pickles were converted; the copy that is used is {copy}"
+    assert caplog.messages == [line]
+
+
+@pytest.mark.parametrize("changed", [PICKLE, "config.json"])
+def test_a_copy_of_another_state_is_made_anew_and_keeps_what_was_put_there(
+    pickled, changed, caplog
+):
+    copy = open_model(pickled, allow_pickle=True).path
+    (copy / "notes").mkdir()
+    (copy / "notes" / "mine.txt").write_text("mine")
+    stale = copy / WEIGHTS_FILE
+    content = stale.read_bytes()
+    stale.write_bytes(b"of the earlier state")
+    with (pickled / changed).open("ab") as stream:
+        stream.write(b"\n")
+    assert open_model(pickled, allow_pickle=True).path == copy
+    assert stale.read_bytes() == content
+    assert (copy / "notes" / "mine.txt").read_text() == "mine"
+    assert len(caplog.messages) == 2
+    assert {path.name for path in copy.parent.iterdir()} == {"elsewhere", "model", copy.name}
+
+
+def test_a_copy_of_another_state_stays_as_it_is_where_none_can_be_made(pickled, monkeypatch):
+    copy = open_model(pickled, allow_pickle=True).path
+    before = tree_of(copy)
+    (pickled / PICKLE).write_bytes(bytes(range(256)))
+    monkeypatch.setattr(opening, "convert_pickles", convert_pickles)
+    with pytest.raises(ModelError, match=PICKLE) as caught:
+        open_model(pickled, allow_pickle=True)
+    one_line(caught.value)
+    monkeypatch.setattr(opening, "move_into_place", cannot_move)
+    monkeypatch.setattr(opening, "convert_pickles", make_empty)
+    with pytest.raises(OutputError, match="no permission"):
+        open_model(pickled, allow_pickle=True)
+    assert tree_of(copy) == before
+    assert {path.name for path in copy.parent.iterdir()} == {"elsewhere", "model", copy.name}
+
+
+def make_empty(folder, *, into):
+    into.mkdir()
+    return into
+
+
+def cannot_move(staged, target):
+    cannot_write(staged, into=target)
+
+
+@pytest.mark.parametrize("what", ["a model", "a copy of another folder", "a file", "a dead link"])
+def test_what_is_no_copy_of_the_folder_is_refused_and_stays(pickled, what):
+    place = pickled.with_name("model-safetensors")
+    if what == "a model":
+        shutil.copytree(pickled.parent / "elsewhere" / "model", place)
+    elif what == "a copy of another folder":
+        other = shutil.copytree(pickled, pickled.with_name("other"))
+        open_model(other, allow_pickle=True).path.rename(place)
+    elif what == "a file":
+        place.write_text("mine")
+    else:
+        place.symlink_to("nowhere")
+    before = tree_of(place.parent)
+    with pytest.raises(ModelError, match="no copy of model that --allow-pickle made") as caught:
+        open_model(pickled, allow_pickle=True)
+    assert one_line(caught.value).startswith(f"{place}: model-safetensors is no copy of model ")
+    assert "move it away" in str(caught.value)
+    assert tree_of(place.parent) == before
+
+
+@pytest.mark.parametrize("record", ["{", '{"from": "model"}', '{"from": "model", "files": [[1]]}'])
+def test_a_record_that_was_spoiled_gives_no_stale_weights(pickled, record):
+    copy = open_model(pickled, allow_pickle=True).path
+    (copy / opening.RECORD).write_text(record)
+    if record == "{":
+        with pytest.raises(ModelError, match="no copy of model"):
+            open_model(pickled, allow_pickle=True)
+    else:
+        assert open_model(pickled, allow_pickle=True).path == copy
+        assert json.loads((copy / opening.RECORD).read_text())["sources"].keys() >= {PICKLE}
+
+
+def test_the_command_answers_with_what_the_pickle_holds_now(tmp_path):
+    model = write_tiny_model(tmp_path / "model", "classification", task="classification")
+    tensors = {name: torch.tensor(each) for name, each in read_tensors(find_weights(model))}
+    for name in (WEIGHTS_FILE, "potstill.json"):
+        (model / name).unlink()
+    answers = []
+    for bias in (9.0, -9.0):
+        tensors["classifier.bias"][0] = bias
+        torch.save(tensors, model / PICKLE)
+        for is_first in (True, False):
+            told = said_apart("predict", model, "good", "--allow-pickle", "--json")
+            answers.append(json.loads(told.out)["label"] == "a")
+            assert told.err.count("model-safetensors") == is_first
+    assert answers == [True, True, False, False]
 
 
 def test_a_copy_that_cannot_be_written_is_told_with_its_place(pickled, monkeypatch):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 import potstill
+from potstill.bundle.manifest import read_manifest, write_manifest
 from potstill.errors import MissingExtraError, ModelError, StorageError
 from potstill.workflows import copy_judge
 from tests.command_line import said, write_jsonl, write_rows
@@ -105,6 +108,107 @@ def test_a_last_layer_that_is_not_the_one_is_refused(
     told = said(capsys, "predict", small, "good")
     assert (told.status, told.out) == (2, "")
     assert f"{engine}/last_layer.safetensors" in told.complaint
+
+
+def flip_last_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+GRAPH_FILES = ("openvino/int8-weights.bin", "openvino/int8-weights.xml")
+ALTERED, MISSING = "was changed after the bundle was written", "is missing from the bundle"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "names", "fault"),
+    [
+        (lambda file: os.truncate(file, 100), GRAPH_FILES[:1], ALTERED),
+        (flip_last_bit, GRAPH_FILES[:1], ALTERED),
+        (Path.unlink, GRAPH_FILES[:1], MISSING),
+        (lambda file: file.write_bytes(b""), GRAPH_FILES[1:], ALTERED),
+        (lambda file: shutil.rmtree(file.parent, ignore_errors=True), GRAPH_FILES, MISSING),
+    ],
+    ids=["cut", "one bit", "missing", "emptied", "all missing"],
+)
+def test_info_warns_of_each_file_that_is_not_the_one_of_the_manifest(
+    spoil: Callable[[Path], object],
+    names: Sequence[str],
+    fault: str,
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small = shutil.copytree(place / "small", tmp_path / "small")
+    assert said(capsys, "info", small, "--json").answer["warnings"] == []
+    for name in names:
+        spoil(small / name)
+    warnings = [f"{name}: the file {fault}" for name in names]
+    assert said(capsys, "info", small, "--json").answer["warnings"] == warnings
+    told = said(capsys, "info", small)
+    assert told.status == 0
+    assert told.err.splitlines() == [f"potstill: warning: {warning}" for warning in warnings]
+
+
+GRAPH_FAULTS = {
+    "empty": (".xml", lambda content: b""),
+    "cut": (".xml", lambda content: content[:3000]),
+    "of a newer version": (".xml", lambda content: content.replace(b"opset1", b"opset99")),
+    "without its last numbers": (".bin", lambda content: content[:-5000]),
+}
+
+
+@pytest.mark.parametrize("fault", GRAPH_FAULTS)
+def test_a_graph_that_openvino_does_not_know_is_told_in_one_line(
+    fault: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = shutil.copytree(place / "small", tmp_path / "small")
+    ending, spoil = GRAPH_FAULTS[fault]
+    graph = small / "openvino" / "int8-weights.xml"
+    file = graph.with_suffix(ending)
+    file.write_bytes(spoil(file.read_bytes()))
+    manifest = read_manifest(small)
+    assert manifest is not None
+    write_manifest(small, manifest)  # so that the hashes are right
+    told = said(capsys, "predict", small, "good")
+    assert told.status == 2
+    assert f"{graph}: openvino cannot open it: " in told.complaint
+    assert "to mend it: pip install --upgrade openvino, or quantize" in told.complaint
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "MODEL", "good"),
+        ("predict", "MODEL", "good", "--json"),
+        ("predict", "MODEL", "--input", "ROWS", "--output", "OUT.jsonl"),
+        ("evaluate", "MODEL", "--test", "ROWS"),
+        ("embed", "MODEL", "--input", "ROWS", "--output", "OUT.npy"),
+        ("compare", "MODEL", "--rounds", "1", "--threads", "1"),
+        ("export", "MODEL", "--format", "hf", "--out", "OUT"),
+        ("quantize", "MODEL", "--precision", "int8-weights", "--no-tune", "--out", "OUT"),
+        ("quantize", "MODEL", "--precision", "bf16", "--no-tune", "--out", "OUT"),
+    ],
+    ids=" ".join,
+)
+def test_weights_that_the_config_leaves_out_are_told_once(
+    words: Sequence[str],
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = shutil.copytree(place / "source", tmp_path / "model")
+    (model / "potstill.json").unlink()
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    measure_here(monkeypatch)
+    named = {"MODEL": model, "ROWS": place / "rows.jsonl"}
+    named |= {f"OUT{ending}": tmp_path / f"out{ending}" for ending in ("", ".jsonl", ".npy")}
+    told = said(capsys, *(named.get(word, word) for word in words))
+    assert told.status == 0
+    assert told.err.count("16 weights are not used and not known to be ignorable: bert.en") == 1
+    assert "are not used" not in told.out
 
 
 @pytest.mark.parametrize("verb", ["finetune", "distill", "shrink"])

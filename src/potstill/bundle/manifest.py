@@ -122,17 +122,37 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         ModelError: a file is missing or was changed after the bundle was written.
     """
     for name, expected in manifest.files.items():
-        if not is_identity_file(name):
-            continue
-        path = folder / name
-        if not path.is_file():
-            raise ModelError("the file is missing from the bundle", where=str(path))
-        if sha256_of_file(path) != expected:
+        fault = _fault_of(folder / name, expected) if is_identity_file(name) else None
+        if fault is not None:
             raise ModelError(
-                "the file was changed after the bundle was written",
-                where=str(path),
+                fault,
+                where=str(folder / name),
                 cure="copy the bundle again; after a change of your own, remove potstill.json",
             )
+
+
+def altered_files(folder: Path, manifest: Manifest, *, has_notes: bool = True) -> list[str]:
+    """Return which files are missing or are not those of the manifest, a line each.
+
+    Args:
+        folder: of the bundle.
+        manifest: its own.
+        has_notes: False of a copy that is whole without what no engine reads.
+    """
+    found = (
+        (name, _fault_of(folder / name, expected))
+        for name, expected in manifest.files.items()
+        if has_notes or is_identity_file(name) or is_runtime_file(name)
+    )
+    return [f"{name}: {fault}" for name, fault in found if fault is not None]
+
+
+def _fault_of(file: Path, expected: str) -> str | None:
+    if not file.is_file():
+        return "the file is missing from the bundle"
+    if sha256_of_file(file) != expected:
+        return "the file was changed after the bundle was written"
+    return None
 
 
 def fingerprint(folder: Path) -> str:

@@ -32,7 +32,12 @@ from potstill.errors import (
     RunError,
     StorageError,
 )
-from potstill.files import folder_whole_or_absent, require_free, told_in_one_line
+from potstill.files import (
+    folder_whole_or_absent,
+    require_free,
+    sha256_of_file,
+    told_in_one_line,
+)
 
 _TIMEOUT_S = 1800.0  # BERT-large takes seconds; a slow network disk takes minutes
 # What the tensors take over: once as loaded, twice where bfloat16 is widened, and one to spare.
@@ -101,6 +106,21 @@ def find_pickles(folder: Path) -> list[Path]:
     return files
 
 
+def hashes_of_sources(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file of a folder that a converted copy is made of, by its name.
+
+    Raises:
+        ModelError: there are no pickles, a shard is missing, or a file cannot be read.
+    """
+    hashes = {}
+    for file in sorted({*find_pickles(folder), *_taken_along(folder)}):
+        try:
+            hashes[file.relative_to(folder).as_posix()] = sha256_of_file(file)
+        except OSError as error:
+            raise ModelError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    return hashes
+
+
 def _nothing_to_convert(folder: Path) -> ModelError:
     if (folder / WEIGHTS_FILE).exists() or (folder / INDEX_FILE).exists():
         return ModelError(
@@ -119,14 +139,18 @@ def _require_pickle(file: Path) -> None:
         raise ModelError(f"this is {foreign.what}", where=str(file), cure=foreign.cure)
 
 
+def _taken_along(folder: Path) -> list[Path]:
+    """Return the files beside the weights that belong to the model."""
+    found = (file for pattern in _COPIED for file in sorted(folder.glob(pattern)))
+    return [file for file in found if file.is_file() and file.name != PICKLE_INDEX_FILE]
+
+
 def _copy_the_rest(folder: Path, staging: Path) -> None:
-    for pattern in _COPIED:
-        for file in sorted(folder.glob(pattern)):
-            if file.is_file() and file.name != PICKLE_INDEX_FILE:
-                target = staging / file.relative_to(folder)
-                with told_in_one_line(target):
-                    target.parent.mkdir(exist_ok=True)
-                    shutil.copyfile(file, target)
+    for file in _taken_along(folder):
+        target = staging / file.relative_to(folder)
+        with told_in_one_line(target):
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, target)
 
 
 def _run_child(pickles: list[Path], staging: Path, timeout_s: float) -> None:

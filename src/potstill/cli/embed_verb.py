@@ -41,7 +41,7 @@ def embed(  # noqa: PLR0913 - a verb's flags are its parameters
     json: flags.Json = False,
 ) -> None:
     """Write one vector a row."""
-    from potstill.cli.render import print_facts, print_json
+    from potstill.cli.render import print_facts, print_json, print_warnings
     from potstill.workflows.embed import EmbedOptions
     from potstill.workflows.embed import embed as run
 
@@ -60,7 +60,9 @@ def embed(  # noqa: PLR0913 - a verb's flags are its parameters
     if json:
         print_json(told)
     else:
+        warnings = told.pop("warnings")
         print_facts(told)
+        print_warnings(warnings)
 
 
 def _teller() -> Callable[[int, int], None]:

@@ -34,7 +34,7 @@ def predict(  # noqa: PLR0913 - a verb's flags are its parameters
     json: flags.Json = False,
 ) -> None:
     """Answer texts."""
-    from potstill.cli.render import print_facts, print_json
+    from potstill.cli.render import print_facts, print_json, print_warnings
     from potstill.cli.render_evidence import print_answers
     from potstill.data.columns import Columns
     from potstill.workflows.predict import (
@@ -63,6 +63,7 @@ def predict(  # noqa: PLR0913 - a verb's flags are its parameters
         words = piped_texts(sys.stdin)
     require_one_source(words, rows)
     found = answers(model, words, rows, options)
+    print_warnings(found.warnings)
     if output is None:
         print_answers(found, as_json=json)
         return

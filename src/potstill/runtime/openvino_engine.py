@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.runtime_files import INT8, graph_files
+from potstill.errors import ModelError
 from potstill.hardware import chosen_threads, cpu_flags, cpu_has_bf16
 from potstill.runtime.compiled_graphs import compiled_folder
 from potstill.runtime.engine import Outputs
@@ -14,7 +17,7 @@ from potstill.runtime.openvino_alone import AloneRequest
 from potstill.runtime.openvino_layout import without_layout
 from potstill.runtime.openvino_library import openvino
 from potstill.runtime.openvino_queue import CallQueue
-from potstill.runtime.packed_engine import PackedEngine, Take, require_cpu
+from potstill.runtime.packed_engine import PackedEngine, Take, is_of_memory, require_cpu
 from potstill.runtime.packed_rows import PackedRows
 from potstill.runtime.stored_graphs import (
     require_inputs,
@@ -90,13 +93,14 @@ class OpenVinoEngine(PackedEngine):
             "NUM_STREAMS": 1 if is_alone else self._streams,
             "CPU_DENORMALS_OPTIMIZATION": True,
         }
-        if self._is_stored:
-            graph = self._stored(outputs)
-            settings |= self._kept_compiled()
-        else:
+        if not self._is_stored:
             graph = self._written(outputs)
-        graph = without_layout(graph) if is_alone else graph
-        return library.Core().compile_model(graph, "CPU", settings)
+            graph = without_layout(graph) if is_alone else graph
+            return library.Core().compile_model(graph, "CPU", settings)
+        file, graph = self._stored(outputs)
+        with _fault_told(file):
+            graph = without_layout(graph) if is_alone else graph
+            return library.Core().compile_model(graph, "CPU", settings | self._kept_compiled())
 
     def _kept_compiled(self) -> dict[str, str]:
         """Return the setting by which a later start finds what is compiled now."""
@@ -112,13 +116,31 @@ class OpenVinoEngine(PackedEngine):
         config, head = self.folder.config, self.folder.answering_head
         return openvino_model(config, head, self._weights(), outputs)
 
-    def _stored(self, outputs: tuple[str, ...]) -> Any:
-        """Return the graph that lies in the bundle."""
+    def _stored(self, outputs: tuple[str, ...]) -> tuple[Path, Any]:
+        """Return the graph that lies in the bundle, and its file."""
         folder = self.folder
         file, self._last_layer = stored_graph(folder, self.name, self.precision, outputs)
-        graph = openvino("the openvino engine").Core().read_model(file)
-        require_inputs([each.any_name for each in graph.inputs], folder, file)
-        return graph
+        library = openvino("the openvino engine")
+        with _fault_told(file):
+            graph = library.Core().read_model(file)
+            names = [each.any_name for each in graph.inputs]
+        require_inputs(names, folder, file)
+        return file, graph
+
+
+@contextlib.contextmanager
+def _fault_told(file: Path) -> Iterator[None]:
+    """Tell in one line what the library says of a stored graph; memory is told elsewhere."""
+    try:
+        yield
+    except Exception as error:  # the library has one class for all its faults, and it is Python's
+        if is_of_memory(error):
+            raise
+        raise ModelError(
+            f"openvino cannot open it: {error}",
+            where=str(file),
+            cure="pip install --upgrade openvino, or quantize its source again",
+        ) from error
 
 
 def rest_of(precision: str) -> str:

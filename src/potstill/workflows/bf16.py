@@ -81,7 +81,7 @@ def store_in_bf16(
         task=folder.task,
         metrics=on_test.metrics,
         seconds=time.perf_counter() - began,
-        warnings=[*on_test.warnings, *speed.warnings(size_ratio)],
+        warnings=[*folder.warnings(), *on_test.warnings, *speed.warnings(size_ratio)],
         gate=last.to_json() if last else None,
         details={
             "engine": "any",  # reads a plain folder

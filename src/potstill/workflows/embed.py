@@ -104,6 +104,7 @@ def embed(
         "engine": loaded.engine.name,
         "precision": loaded.engine.precision,
         "engine_reason": loaded.engine.reason,
+        "warnings": loaded.folder.warnings(),
     }
 
 

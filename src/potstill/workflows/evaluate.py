@@ -101,7 +101,10 @@ def evaluate(model: str | Path, test: object, options: EvaluateOptions) -> Evalu
         evaluation=evaluate_answers(
             task, answered.answers, gold, rows=len(rows), primary=primary, seed=options.seed
         ),
-        warnings=text_warnings(rows, answered.windows, loaded.lengths),
+        warnings=[
+            *loaded.folder.warnings(),
+            *text_warnings(rows, answered.windows, loaded.lengths),
+        ],
         engine=loaded.engine.name,
         precision=loaded.engine.precision,
         engine_reason=loaded.engine.reason,
@@ -130,7 +133,7 @@ def _evaluate_retrieval(
     primary = options.primary or USUAL_METRIC
     require_choice("primary", primary, METRICS)
     retrieval = read_retrieval(folder)
-    documents = None
+    documents, model_warnings = None, loaded.folder.warnings()
     if options.index is not None:
         documents = load(
             options.index,
@@ -140,6 +143,7 @@ def _evaluate_retrieval(
             threads=options.threads,
             allow_pickle=options.allow_pickle,
         )
+        model_warnings += (f"--index: {warning}" for warning in documents.folder.warnings())
     form: Any = options.form
     found = judge_retrieval(
         loaded,
@@ -167,7 +171,7 @@ def _evaluate_retrieval(
             warnings=warnings,
             drawn=drawn,
         ),
-        warnings=[],
+        warnings=model_warnings,
         engine=loaded.engine.name,
         precision=loaded.engine.precision,
         engine_reason=loaded.engine.reason,

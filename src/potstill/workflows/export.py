@@ -101,6 +101,7 @@ def export(model: str | Path, out: Path, options: ExportOptions) -> Report:
         fingerprint=fingerprint(out),
         task=folder.task,
         seconds=time.perf_counter() - began,
+        warnings=folder.warnings(),
         details={
             "format": options.format,
             "files": _sizes(out, checked),

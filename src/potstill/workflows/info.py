@@ -8,10 +8,11 @@ from typing import Any
 from potstill.architectures.counting import count_parameters
 from potstill.architectures.heads import hf_class_name
 from potstill.bundle.folder import ModelFolder
-from potstill.bundle.manifest import fingerprint
+from potstill.bundle.manifest import altered_files, fingerprint
 from potstill.bundle.opening import open_model
 from potstill.bundle.runtime_files import runtime_files
 from potstill.errors import ModelError
+from potstill.hub_names import is_hub
 from potstill.runtime.choice import size_on_disk
 
 
@@ -20,7 +21,7 @@ def describe(name_or_path: str | Path, *, allow_pickle: bool = False) -> dict[st
 
     Raises:
         ModelError: the folder cannot be used at all; what can be told in spite of a fault (a broken
-            tokenizer, missing weights) is told as a warning.
+            tokenizer, missing weights, an altered graph) is told as a warning.
     """
     folder = open_model(name_or_path, allow_pickle=allow_pickle)
     config, plan = folder.config, folder.plan
@@ -50,7 +51,7 @@ def describe(name_or_path: str | Path, *, allow_pickle: bool = False) -> dict[st
         "ignored_weights": plan.ignored,
         "unknown_weights": plan.unknown,
         "fingerprint": fingerprint(folder.path),
-        "warnings": [*folder.warnings(), *_faults(folder)],
+        "warnings": [*folder.warnings(), *_altered(folder, name_or_path), *_faults(folder)],
     }
 
 
@@ -79,6 +80,16 @@ def _transformers(folder: ModelFolder) -> dict[str, Any]:
         if is_ours_alone
         else "",
     }
+
+
+def _altered(folder: ModelFolder, name: str | Path) -> list[str]:
+    """Return which files are not those of the manifest; who opened it checked some of them only.
+
+    From the hub come the files that engines read, and not a training's log or a report.
+    """
+    if folder.manifest is None:
+        return []
+    return altered_files(folder.path, folder.manifest, has_notes=not is_hub(name))
 
 
 def _faults(folder: ModelFolder) -> list[str]:

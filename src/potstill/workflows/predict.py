@@ -59,6 +59,7 @@ class Answers:
     precision: str
     engine_reason: str
     rows: Iterator[tuple[str, dict[str, Any]]]
+    warnings: list[str]  # of the model
 
 
 def answers(
@@ -91,7 +92,8 @@ def answers(
     else:
         rows = rows_of_inputs(task.name, list(texts))
     engine, parts = loaded.engine, _in_parts(loaded, rows, top=options.top)
-    return Answers(engine.name, engine.precision, engine.reason, parts)
+    warnings = loaded.folder.warnings()
+    return Answers(engine.name, engine.precision, engine.reason, parts, warnings)
 
 
 def write_answers(found: Answers, output: Path) -> dict[str, Any]:

@@ -434,6 +434,7 @@ def _report(run: _Run, out: Path, identity: str, on_test: TestedCopy, seconds: f
         metrics=on_test.metrics,
         seconds=seconds,
         warnings=[
+            *run.folder.warnings(),
             *on_test.warnings,
             *run.speed.warnings(size / source_size),
             *run.warnings,
