@@ -53,6 +53,14 @@ def test_info_tells_what_it_holds_and_what_transformers_finds(small: Path, sourc
     assert told["engine"]["tried"] == [{"kept": [], "gate": None}]
 
 
+def test_a_bundle_without_weights_holds_no_pickles_to_convert(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = said(capsys, "predict", small, "good", "--allow-pickle")
+    assert told.status == 0, told.err
+    assert not small.with_name("small-safetensors").exists()
+
+
 def test_what_needs_weights_says_where_they_are(small: Path) -> None:
     with pytest.raises(RecipeError, match="precision is 'fp32' on cpu; allowed: auto, int8"):
         potstill.load(small, precision="fp32")

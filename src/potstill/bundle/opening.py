@@ -34,9 +34,14 @@ def open_model(name_or_path: str | Path, *, allow_pickle: bool = False) -> Model
         OutputError: the copy cannot be written.
     """
     path = resolve(name_or_path)
-    if allow_pickle and path.is_dir() and not any(path.glob("*.safetensors")):
+    if allow_pickle and _holds_pickles_alone(path):
         path = _converted(path)
     return open_folder(path)
+
+
+def _holds_pickles_alone(path: Path) -> bool:
+    """Tell it from a bundle that holds graphs in place of weights, which needs no converting."""
+    return any(path.glob("*.bin")) and not any(path.glob("*.safetensors"))
 
 
 def _converted(path: Path) -> Path:
