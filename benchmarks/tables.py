@@ -453,7 +453,7 @@ def memory(result: Result) -> str:
         ]
         for side in result["sides"]
     ]
-    return table(["engine", f"after {early} (MB)", f"after {late:,} (MB)", "late / early"], rows)
+    return table(["engine", f"in {early} (MB)", f"in {late:,} (MB)", "late / early"], rows)
 
 
 def quantized(result: Result) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.onnx_files import require_self_contained
 from potstill.errors import MissingExtraError, ModelError
+from potstill.freed_memory import FreedMemory
 from potstill.hardware import chosen_threads, large_blocks_given_back
 from potstill.runtime.onnx_operators import onnx_model
 from potstill.runtime.packed_engine import (
@@ -35,6 +36,7 @@ class OnnxEngine(PackedEngine):
 
     def _prepare(self, outputs: tuple[str, ...]) -> None:
         self._sessions: dict[tuple[str, ...], Any] = {}
+        self._freed = FreedMemory(is_kept=True)  # as glibc does by itself, for each thread
         self._session(outputs)
 
     def _call(self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take) -> None:
@@ -46,6 +48,7 @@ class OnnxEngine(PackedEngine):
             if self._is_stored:  # a stored graph has one output, whatever it is asked for as
                 found |= dict.fromkeys(outputs, found[names[0]])
             take(rows, found.__getitem__)
+        self._freed.after_batch()
 
     @property
     def _is_stored(self) -> bool:

@@ -15,6 +15,7 @@ import pytest
 
 from potstill.bundle.folder import ModelFolder, open_folder
 from potstill.errors import DataError, MissingExtraError, RecipeError
+from potstill.freed_memory import FreedMemory
 from potstill.runtime.engines import build_engine, chosen_engine
 from potstill.runtime.packed_rows import RowSize
 from potstill.text.ragged import RaggedBatch
@@ -151,6 +152,18 @@ def test_results_are_of_whoever_asked_for_them(tmp_path: Path, name: str) -> Non
     found = weakref.ref(engine.run(random_batch(LENGTHS))["logits"])
     gc.collect()
     assert found() is None
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_what_batches_leave_free_is_handed_back(tmp_path: Path, name: str) -> None:
+    engine = fp32(folder_of(tmp_path), name)
+    held, given_back = iter([100, 110, 150, 150]), []
+    engine._freed = FreedMemory(
+        held=lambda: next(held), give_back=lambda: bool(given_back.append(1)), is_kept=True
+    )
+    for _ in range(3):
+        engine.run(random_batch(LENGTHS))
+    assert len(given_back) == 1
 
 
 MASKED = """
