@@ -62,7 +62,7 @@ def test_off_is_off(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 UNUSABLE = {
     "a file": ("file", "file cannot be written"),
     "no folder": ("/dev/null", "/dev/null cannot be written"),
-    "a name that is not UTF-8": (os.fsdecode(b"caf\xe9"), "caf\\xe9 cannot be written"),
+    "a name that is not UTF-8": (os.fsdecode(b"bad\xff"), "caf\\xe9 cannot be written"),
     "a read-only folder": ("locked", "locked cannot be written"),
 }
 
@@ -88,7 +88,7 @@ def test_a_home_that_cannot_be_written_is_passed_over_in_silence(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    monkeypatch.setenv("HOME", str(home / os.fsdecode(b"caf\xe9")))
+    monkeypatch.setenv("HOME", str(home / os.fsdecode(b"bad\xff")))
     assert compiled_folder(["a"]) is None
     (home / "file").write_text("")
     monkeypatch.setenv("HOME", str(home / "file"))
