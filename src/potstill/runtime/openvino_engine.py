@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,14 @@ from potstill.runtime.engine import Outputs
 from potstill.runtime.openvino_alone import AloneRequest
 from potstill.runtime.openvino_layout import without_layout
 from potstill.runtime.openvino_library import openvino
-from potstill.runtime.openvino_queue import CallQueue
-from potstill.runtime.packed_engine import PackedEngine, Take, is_of_memory, require_cpu
+from potstill.runtime.packed_engine import (
+    Floats,
+    PackedEngine,
+    Take,
+    graph_inputs,
+    is_of_memory,
+    require_cpu,
+)
 from potstill.runtime.packed_rows import PackedRows
 from potstill.runtime.stored_graphs import (
     require_inputs,
@@ -36,7 +42,7 @@ class OpenVinoEngine(PackedEngine):
     name = "openvino"
 
     def _prepare(self, outputs: tuple[str, ...]) -> None:
-        self._queues: dict[tuple[str, ...], CallQueue] = {}
+        self._queues: dict[tuple[str, ...], Any] = {}
         self._alone: dict[tuple[str, ...], AloneRequest] = {}
         self._streams = self.threads
         self._request_alone(outputs)
@@ -46,27 +52,50 @@ class OpenVinoEngine(PackedEngine):
             if len(batch) > 1:
                 return super()._computed(batch, outputs)
             with self._turn:  # somebody waits: nothing that many texts would need
-                output = self._request_alone(tuple(outputs)).infer(batch)
-                return {
-                    name: self._answers(name, output(self._only or name), batch).copy()
-                    for name in outputs
-                }
+                output = self._reader(self._request_alone(tuple(outputs)).infer(batch))
+                return {name: self._answers(name, output(name), batch).copy() for name in outputs}
         except BaseException:
             # What failed once says for ever that it is busy.
             self._queues, self._alone = {}, {}
             raise
 
     def _call(self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take) -> None:
-        self._queue(outputs).run(requests, take)
+        queue = self._queue(outputs)
+        faults: list[BaseException] = []
 
-    def _queue(self, outputs: tuple[str, ...]) -> CallQueue:
+        def copied(request: Any, rows: PackedRows) -> None:
+            try:
+                take(rows, self._reader(lambda name: request.get_tensor(name).data))
+            except BaseException as error:
+                faults.append(error)
+
+        queue.set_callback(copied)
+        try:
+            for rows in requests:
+                queue.start_async(graph_inputs(rows, self.folder.config), rows)
+            queue.wait_all()
+        except BaseException:
+            for request in queue:  # those beside the one that failed still write
+                with contextlib.suppress(Exception):
+                    request.wait()
+            raise
+        if faults:
+            raise faults[0]
+
+    def _reader(self, output: Callable[[str], Floats]) -> Callable[[str], Floats]:
+        """Return what gives an output of a call by the name that it was asked for."""
+        if not self._is_stored:
+            return output
+        only = self._shapes.names[0]  # what a stored graph gives
+        return lambda _: output(only)
+
+    def _queue(self, outputs: tuple[str, ...]) -> Any:
         """Return a queue of calls of the graph of these outputs, compiled when first asked."""
         if outputs not in self._queues:
+            compiled = self._compiled(outputs, is_alone=False)
             # One more call for each stream waits ready, so that none stands still between two.
             jobs = 2 * self._streams
-            compiled = self._compiled(outputs, is_alone=False)
-            config = self.folder.config
-            self._queues[outputs] = CallQueue(compiled, config, jobs=jobs, only=self._only)
+            self._queues[outputs] = openvino("the openvino engine").AsyncInferQueue(compiled, jobs)
         return self._queues[outputs]
 
     def _request_alone(self, outputs: tuple[str, ...]) -> AloneRequest:
@@ -79,11 +108,6 @@ class OpenVinoEngine(PackedEngine):
     @property
     def _is_stored(self) -> bool:
         return self.precision not in PRECISIONS
-
-    @property
-    def _only(self) -> str | None:
-        """Return what a stored graph names the one output that it gives, None of other graphs."""
-        return self._shapes.names[0] if self._is_stored else None
 
     def _compiled(self, outputs: tuple[str, ...], *, is_alone: bool) -> Any:
         library = openvino("the openvino engine")
