@@ -26,6 +26,7 @@ from potstill.runtime.stored_graphs import (
 )
 
 PRECISIONS = ("fp32",)
+_GROWTH = 1.05  # beyond what a batch needs: an int8 model is small beside what piles up
 
 
 class OnnxEngine(PackedEngine):
@@ -36,7 +37,7 @@ class OnnxEngine(PackedEngine):
 
     def _prepare(self, outputs: tuple[str, ...]) -> None:
         self._sessions: dict[tuple[str, ...], Any] = {}
-        self._freed = FreedMemory(is_kept=True)  # as glibc does by itself, for each thread
+        self._freed = FreedMemory(is_kept=True, growth=_GROWTH)  # as glibc does by itself
         self._session(outputs)
 
     def _call(self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take) -> None:
