@@ -27,27 +27,16 @@ def require_fitting(batch: RaggedBatch, config: EncoderConfig) -> None:
             allowed=f"at most {config.max_length}, the model's position table",
             cure="cut it with --max-length",
         )
-    wrong = _outside(batch.ids, config.vocabulary_size)
-    if wrong is not None:
-        raise DataError(
-            f"token id {wrong} is not in the model's vocabulary",
-            allowed=f"0 to {config.vocabulary_size - 1}",
-            cure="use the tokenizer of the same folder as the weights",
-        )
-    if batch.token_types is None or config.token_types < 2:
-        return  # a table of one row is added to every token
-    wrong = _outside(batch.token_types, config.token_types)
-    if wrong is not None:
-        raise DataError(
-            f"token type {wrong} is not in the model's table",
-            allowed=f"0 to {config.token_types - 1}",
-            cure="use the tokenizer of the same folder as the weights",
-        )
+    _require_rows(batch.ids, config.vocabulary_size, "token id", "vocabulary")
+    if batch.token_types is not None and config.token_types > 1:  # one row is added to every token
+        _require_rows(batch.token_types, config.token_types, "token type", "table")
 
 
-def _outside(numbers: NDArray[np.int32], rows: int) -> int | None:
-    """Return a number that a table of so many rows does not have, None where it has all."""
+def _require_rows(numbers: NDArray[np.int32], rows: int, name: str, table: str) -> None:
     lowest, highest = int(numbers.min()), int(numbers.max())
-    if lowest < 0:
-        return lowest
-    return highest if highest >= rows else None
+    if lowest < 0 or highest >= rows:
+        raise DataError(
+            f"{name} {lowest if lowest < 0 else highest} is not in the model's {table}",
+            allowed=f"0 to {rows - 1}",
+            cure="use the tokenizer of the same folder as the weights",
+        )
