@@ -200,9 +200,11 @@ def test_stopped_by_a_signal_the_same_command_goes_on(
     capsys: pytest.CaptureFixture[str], ground: Path, tmp_path: Path, asked: signal.Signals
 ) -> None:
     words = finetuning(ground / "model", ground / "train.jsonl", tmp_path / "out", *LONG, "--json")
+    of_the_tests = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup a child ignores it
     child = subprocess.Popen(
         command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGHUP, of_the_tests)
     assert child.stderr.readline().startswith("step ")
     child.send_signal(asked)
     answer, progress = child.communicate(timeout=60)

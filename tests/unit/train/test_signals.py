@@ -15,6 +15,7 @@ KINDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
     before = {kind: signal.getsignal(kind) for kind in KINDS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may do so under nohup
     yield
     for kind, handler in before.items():
         signal.signal(kind, handler)
