@@ -448,12 +448,17 @@ def memory(result: Result) -> str:
     early, late = result["batches"]
     rows = [
         [
-            *(side["side"], f"{side['early_bytes'] / 1e6:.0f}", f"{side['late_bytes'] / 1e6:.0f}"),
+            side["side"],
+            *(f"{side[name] / 1e6:.0f}" for name in ("early_bytes", "late_bytes")),
             f"{side['late_of_early']:.2f}",
+            *(f"{side[name] / 1e6:.0f}" for name in ("most_early_bytes", "most_late_bytes")),
+            f"{side['most_late_of_early']:.2f}",
         ]
         for side in result["sides"]
     ]
-    return table(["engine", f"in {early} (MB)", f"in {late:,} (MB)", "late / early"], rows)
+    after = [f"after {early} (MB)", f"after {late:,} (MB)", "late / early"]
+    most = [f"most until {early} (MB)", f"most until {late:,} (MB)", "late / early, most"]
+    return table(["engine", *after, *most], rows)
 
 
 def quantized(result: Result) -> str:

@@ -16,6 +16,8 @@ from pathlib import Path
 from potstill.errors import OutputError, PotstillError, StorageError
 from potstill.stages import TEMPORARY_SUFFIX, remove_abandoned, stage_of
 
+DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}  # full, or broken
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to `path`; a kill at any moment leaves the old file or the new one.
@@ -189,7 +191,7 @@ def told_in_one_line(path: Path) -> Iterator[None]:
     except PotstillError:
         raise
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}:
+        if error.errno in DISK_FAULTS:
             raise StorageError(
                 f"cannot write: {error.strerror}; what stood there before is whole",
                 where=str(path),

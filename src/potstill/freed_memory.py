@@ -40,7 +40,6 @@ class FreedMemory:
     held: Callable[[], int] = resident_bytes
     give_back: Callable[[], bool] = give_back_freed_memory
     clock: Callable[[], float] = time.perf_counter
-    growth: float = _GROWTH
     is_kept: bool = field(default_factory=_keep_from_now)  # asked for, of this C library
     _needed: list[int] = field(default_factory=list, init=False)  # bytes, by each that began clean
     _is_clean: bool = field(default=True, init=False)  # nothing was free when it began
@@ -48,7 +47,7 @@ class FreedMemory:
 
     def bound(self) -> float:
         """Return the bytes beyond which freed memory is handed back; 0 where nothing is kept."""
-        return self.growth * statistics.fmean(self._needed) if self._needed else 0.0
+        return _GROWTH * statistics.fmean(self._needed) if self._needed else 0.0
 
     def after_batch(self) -> None:
         """Learn what batches need, and hand back what is free when much more is held."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
 
 from potstill.errors import InputError, OutOfMemory, PotstillError, StorageError
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
+from potstill.files import DISK_FAULTS
 
 
 def require_names_in_utf8(words: Sequence[str]) -> None:
@@ -50,7 +48,7 @@ def told(fault: Exception) -> PotstillError | None:
     """Return in our words what the system refused; None where it is a fault of ours."""
     if isinstance(fault, OSError) and fault.errno is not None:
         where = fault.filename if isinstance(fault.filename, str) else None
-        if fault.errno in _FULL:
+        if fault.errno in DISK_FAULTS:
             cure = "free some space and run the same command again"
             return StorageError(str(fault.strerror), where=where, cure=cure)
         cure = "check the path and who may read or write it"

@@ -7,7 +7,6 @@ from typing import Any
 from potstill.bundle.folder import ModelFolder
 from potstill.bundle.onnx_files import require_self_contained
 from potstill.errors import MissingExtraError, ModelError
-from potstill.freed_memory import FreedMemory
 from potstill.hardware import chosen_threads, large_blocks_given_back
 from potstill.runtime.onnx_operators import onnx_model
 from potstill.runtime.packed_engine import (
@@ -26,7 +25,6 @@ from potstill.runtime.stored_graphs import (
 )
 
 PRECISIONS = ("fp32",)
-_GROWTH = 1.05  # beyond what a batch needs: an int8 model is small beside what piles up
 
 
 class OnnxEngine(PackedEngine):
@@ -37,7 +35,6 @@ class OnnxEngine(PackedEngine):
 
     def _prepare(self, outputs: tuple[str, ...]) -> None:
         self._sessions: dict[tuple[str, ...], Any] = {}
-        self._freed = FreedMemory(is_kept=True, growth=_GROWTH)  # as glibc does by itself
         self._session(outputs)
 
     def _call(self, outputs: tuple[str, ...], requests: list[PackedRows], take: Take) -> None:
@@ -49,7 +46,6 @@ class OnnxEngine(PackedEngine):
             if self._is_stored:  # a stored graph has one output, whatever it is asked for as
                 found |= dict.fromkeys(outputs, found[names[0]])
             take(rows, found.__getitem__)
-        self._freed.after_batch()
 
     @property
     def _is_stored(self) -> bool:
@@ -98,7 +94,9 @@ def opened(model: str | bytes, threads: int) -> Any:
     library = onnxruntime()
     options = library.SessionOptions()
     options.intra_op_num_threads = threads
-    options.enable_cpu_mem_arena = False  # it takes chunks twice as large, and answers no faster
+    # It remembers a plan of memory for each shape that it sees, and texts have all shapes: with the
+    # plans its arena grows on and on, without them it stays at what the largest call needed.
+    options.enable_mem_pattern = False
     options.log_severity_level = 3  # errors; it warns of every fold that it does not do
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     return library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
