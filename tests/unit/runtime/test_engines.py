@@ -153,9 +153,8 @@ def test_results_are_of_whoever_asked_for_them(tmp_path: Path) -> None:
     assert found() is None
 
 
-@pytest.mark.parametrize("name", ["onnx", "torch"])
-def test_what_batches_leave_free_is_handed_back(tmp_path: Path, name: str) -> None:
-    engine = fp32(folder_of(tmp_path), name)
+def test_what_batches_leave_free_is_handed_back(tmp_path: Path) -> None:
+    engine = fp32(folder_of(tmp_path), "torch")
     held, given_back = iter([100, 110, 150, 150]), []
     engine._freed = FreedMemory(
         held=lambda: next(held), give_back=lambda: bool(given_back.append(1)), is_kept=True
@@ -163,6 +162,15 @@ def test_what_batches_leave_free_is_handed_back(tmp_path: Path, name: str) -> No
     for _ in range(3):
         engine.run(random_batch(LENGTHS))
     assert len(given_back) == 1
+
+
+def test_onnxruntime_plans_no_memory_by_shape(tmp_path: Path) -> None:
+    """Else its arena grows with each shape that it sees (`benchmarks/bench_memory.py`)."""
+    engine = fp32(folder_of(tmp_path), "onnx")
+    engine.run(random_batch(LENGTHS))
+    (session,) = engine._sessions.values()
+    options = session.get_session_options()
+    assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (True, False)
 
 
 MASKED = """
