@@ -22,7 +22,8 @@ Every message is one line: what, where, what is allowed, how to mend it. A fault
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class PotstillError(Exception):
@@ -140,6 +141,32 @@ class GateNotMet(PotstillError):
     exit_status = 3
     http_status = 412
 
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        allowed: str | None = None,
+        cure: str | None = None,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Compose the line.
+
+        Args:
+            what: as for every error of ours, and so are `where`, `allowed` and `cure`.
+            where: the setting's name.
+            allowed: what would be right.
+            cure: what mends it.
+            evidence: what was tried before it was refused, as plain values; `--json` prints it.
+        """
+        super().__init__(what, where=where, allowed=allowed, cure=cure)
+        self.evidence = evidence
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep all parts when the error crosses a process border."""
+        parts = (self.what, self.where, self.allowed, self.cure, self.evidence)
+        return _rebuild_refusal, parts
+
 
 class Stopped(PotstillError):
     """A signal stopped the run; it can be resumed."""
@@ -161,6 +188,16 @@ def _rebuild(
     kind: type[PotstillError], what: str, where: str | None, allowed: str | None, cure: str | None
 ) -> PotstillError:
     return kind(what, where=where, allowed=allowed, cure=cure)
+
+
+def _rebuild_refusal(
+    what: str,
+    where: str | None,
+    allowed: str | None,
+    cure: str | None,
+    evidence: Mapping[str, Any] | None,
+) -> GateNotMet:
+    return GateNotMet(what, where=where, allowed=allowed, cure=cure, evidence=evidence)
 
 
 def _rebuild_missing_extra(package: str, extra: str, needed_for: str) -> MissingExtraError:

@@ -197,10 +197,16 @@ def test_a_copy_that_loses_too_much_is_not_written(
 
     rounded = workflow.rounded_to_bfloat16
     monkeypatch.setattr(workflow, "rounded_to_bfloat16", lambda array: rounded(0 * array))
-    with pytest.raises(GateNotMet, match=r"bf16: the gate fails, floor 95.0%.*nothing was written"):
+    told = r"bf16: the gate fails, floor 95.0%.*nothing was written"
+    with pytest.raises(GateNotMet, match=told) as refusal:
         potstill.quantize(
             source, tmp_path / "out", precision="bf16", dev=str(rows), floor=0.95, threads=1
         )
+    evidence = refusal.value.evidence
+    assert (evidence["bundle"], evidence["precision"]) == (None, "bf16")
+    assert evidence["refusal"] == refusal.value.what
+    (attempt,) = evidence["tried"]
+    assert (attempt["kept"], attempt["gate"]["outcome"]) == ([], "fails")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -150,9 +150,20 @@ def test_a_floor_that_no_attempt_reaches_leaves_nothing(
     out = tmp_path / "out"
     words = ["--dev", rows, "--floor", "1.0", "--threads", "1", "--json"]
     told = said(capsys, "quantize", source, "--precision", "int4", "--out", out, *words)
-    assert (told.status, told.out) == (3, "")
+    assert told.status == 3
+    refused = json.loads(told.out)
     last = told.err.splitlines()[-1]
+    assert f"int4: {refused['refusal']}; to mend it" in last
     assert "the gate fails, floor 100.0%: retention" in last
+    assert (refused["bundle"], refused["engine"], refused["precision"]) == (
+        None,
+        "openvino",
+        "int4",
+    )
+    kept = [each["kept"] for each in refused["tried"]]
+    parts = list(refused["sensitivity"])  # most sensitive first
+    assert kept == [parts[:count] for count in range(len(parts) + 1)]
+    assert {each["gate"]["outcome"] for each in refused["tried"]} <= {"fails", "undecided"}
     assert last.endswith("to mend it: lower --floor; nothing was written")
     assert list(tmp_path.iterdir()) == []
 

@@ -123,7 +123,10 @@ def test_a_gate_that_refuses_is_status_3_and_the_student_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*arguments: object) -> None:
-        raise potstill.errors.GateNotMet("the gate fails, floor 99.0%", where="int8")
+        evidence = {"tried": [{"kept": [], "gate": None}]}
+        raise potstill.errors.GateNotMet(
+            "the gate fails, floor 99.0%", where="int8", evidence=evidence
+        )
 
     monkeypatch.setattr(step, "quantize", refuse)
     out = tmp_path / "small"
@@ -136,6 +139,7 @@ def test_a_gate_that_refuses_is_status_3_and_the_student_stays(
     answer = json.loads(told.out)
     assert answer["quantized"]["refusal"] == "int8: the gate fails, floor 99.0%"
     assert answer["quantized"]["bundle"] is None
+    assert answer["quantized"]["tried"] == [{"kept": [], "gate": None}]
     assert {path.name for path in tmp_path.iterdir()} == {"small"}
     assert potstill.load(out).predict(["the film great"])[0]["label"] == "praise"
     report = json.loads((out / "report.json").read_text())

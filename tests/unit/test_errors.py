@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill import errors
-from potstill.errors import MissingExtraError, PotstillError, RecipeError
+from potstill.errors import GateNotMet, MissingExtraError, PotstillError, RecipeError
 
 DRAWN = re.compile(r"^ {4}([│├└─ ]*)([A-Za-z]+) +(\d+) +(\d+)(?:  |$)", re.MULTILINE)
 INDENT = 4  # characters of the drawing for each level
@@ -73,6 +73,12 @@ def test_an_error_comes_whole_out_of_another_process(kind: type[PotstillError]) 
     assert type(again) is kind
     assert str(again) == str(error)
     assert vars(again) == vars(error)
+
+
+def test_a_refusal_keeps_its_evidence_on_the_way() -> None:
+    error = GateNotMet("the gate fails", where="int8", evidence={"tried": [{"kept": []}]})
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.evidence) == (str(error), {"tried": [{"kept": []}]})
 
 
 def test_an_error_raised_in_a_real_process_arrives() -> None:

@@ -73,7 +73,7 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
 ) -> None:
     """Make a model's numbers smaller, behind a gate."""
     from potstill.cli.render import print_progress
-    from potstill.cli.render_training import require_gate
+    from potstill.cli.render_training import evidence_printed, require_gate
     from potstill.workflows.quantize import QuantizeOptions
     from potstill.workflows.quantize import quantize as run
 
@@ -96,7 +96,8 @@ def quantize(  # noqa: PLR0913 - a verb's flags are its parameters
         threads=threads,
         allow_pickle=allow_pickle,
     )
-    report = run(model, Path(out), options, lambda line: print_progress(line, stays=True))
+    with evidence_printed(as_json=json):
+        report = run(model, Path(out), options, lambda line: print_progress(line, stays=True))
     _print(report, as_json=json)
     require_gate(report, accept=accept, cure=_CURE)
 

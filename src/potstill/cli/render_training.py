@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from potstill.cli.render import (
@@ -88,6 +89,17 @@ def print_shrink(report: Report, *, as_json: bool) -> None:
     print_warnings(report.warnings)
     print_line(f"Next: potstill predict {report.bundle} 'your text'")
     print_line(f"      potstill info {report.bundle}")
+
+
+@contextlib.contextmanager
+def evidence_printed(*, as_json: bool) -> Iterator[None]:
+    """Have what was tried printed as JSON when a gate refuses and nothing is made."""
+    try:
+        yield
+    except GateNotMet as refusal:
+        if as_json and refusal.evidence is not None:
+            print_json(refusal.evidence)
+        raise
 
 
 def require_gate(report: Report, *, accept: str | None, cure: str | None = None) -> None:

@@ -21,7 +21,6 @@ from potstill.bundle.manifest import fingerprint, write_manifest
 from potstill.bundle.runtime_files import without_quality
 from potstill.bundle.weights import rounded_to_bfloat16, widened_bfloat16
 from potstill.bundle.write import BundleContent, content_of, write_bundle
-from potstill.errors import GateNotMet
 from potstill.files import (
     folder_whole_or_absent,
     move_content,
@@ -33,12 +32,13 @@ from potstill.report import Report
 from potstill.runtime.choice import EngineChoice
 from potstill.runtime.engines import chosen_engine
 from potstill.runtime.graph import leaves_last_layer
-from potstill.workflows.copy_judge import CopyJudge, JudgedBy, Tell
+from potstill.workflows.copy_judge import CopyJudge, JudgedBy, Tell, refusal
 from potstill.workflows.copy_speed import CopySpeed, measured_speed
 from potstill.workflows.tune import written_precisions
 
 BF16 = "bf16"
 
+_ANY = "any"  # engine: each reads a plain folder
 _LAST_LAYER = ("head.output.weight", "head.output.bias")  # of a map of vectors too
 
 
@@ -63,7 +63,7 @@ def store_in_bf16(
         on_test = judge.on_test(small, tell)
         assert small.manifest is not None, "a bundle of ours has one"
         found = {**without_quality(small.manifest), **on_test.measurements}
-        tried: list[dict[str, Any]] = [{"kept": [], "gate": gate.to_json() if gate else None}]
+        tried = _tried(gate)
         choice = {} if speed.choice is None else speed.choice.to_json()
         told = choice | {"tried": tried}
         manifest = replace(small.manifest, measurements=found, engine=told)
@@ -84,7 +84,7 @@ def store_in_bf16(
         warnings=[*folder.warnings(), *on_test.warnings, *speed.warnings(size_ratio)],
         gate=last.to_json() if last else None,
         details={
-            "engine": "any",  # reads a plain folder
+            "engine": _ANY,
             "precision": BF16,
             "processor": None,
             "size_bytes": small.weights.size_bytes,
@@ -96,6 +96,11 @@ def store_in_bf16(
             "tried": tried,
         },
     )
+
+
+def _tried(gate: Gate | None) -> list[dict[str, Any]]:
+    """Return the one attempt: there is no part to put back."""
+    return [{"kept": [], "gate": gate.to_json() if gate else None}]
 
 
 def _rounded(folder: ModelFolder) -> BundleContent:
@@ -134,10 +139,12 @@ def _exact(array: NDArray[Any]) -> NDArray[np.float32]:
 
 def _require_passed(gate: Gate | None, judge: CopyJudge) -> None:
     if gate is not None and not judge.passes(gate):
-        raise GateNotMet(
+        raise refusal(
             gate.describe(),
-            where=BF16,
             cure="keep the source, or lower --floor; nothing was written"
             if not gate.is_value_enough
             else "give more dev rows, or --accept point",
+            engine=_ANY,
+            precision=BF16,
+            tried=_tried(gate),
         )

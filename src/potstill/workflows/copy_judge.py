@@ -6,7 +6,7 @@ that a wrong file costs no work, and answered once, at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -180,3 +180,24 @@ class TestedCopy:
     def last_gate(self, on_dev: Gate | None) -> Gate | None:
         """Return the floor's gate on test rows; where none were given, the one on dev rows."""
         return on_dev if self.judged is None else self.gate
+
+
+def refusal(
+    what: str,
+    *,
+    cure: str,
+    engine: str,
+    precision: str,
+    tried: Sequence[Mapping[str, Any]],
+    sensitivity: Mapping[str, float] | None = None,
+) -> GateNotMet:
+    """Return why no copy is made, with all that a manifest would have kept of the search."""
+    evidence = {
+        "bundle": None,
+        "refusal": what,
+        "engine": engine,
+        "precision": precision,
+        "tried": [dict(each) for each in tried],
+        "sensitivity": dict(sensitivity or {}),
+    }
+    return GateNotMet(what, where=precision, cure=cure, evidence=evidence)

@@ -65,7 +65,7 @@ from potstill.runtime.processors import HERE, PROCESSORS, processor_here, runs_h
 from potstill.tasks import reading
 from potstill.tasks.kinds import ANSWERABLE
 from potstill.workflows.bf16 import BF16, store_in_bf16
-from potstill.workflows.copy_judge import CopyJudge, JudgedBy, Tell, TestedCopy
+from potstill.workflows.copy_judge import CopyJudge, JudgedBy, Tell, TestedCopy, refusal
 from potstill.workflows.copy_speed import CopySpeed, measured_speed
 from potstill.workflows.shown_places import shown_path
 
@@ -273,7 +273,7 @@ class _Run:
         few = f"fewer than {Drawn(least, gate.unit).told(gate.rows_of)}"
         told = f"{gate.describe()}; {few} cannot show that it holds, whatever is put back"
         cure = "give more dev rows, or --accept point; nothing was written"
-        return GateNotMet(told, where=self.options.precision, cure=cure)
+        return self._refusal(told, cure)
 
     def _refused(self, last: Gate) -> GateNotMet:
         """Return why nothing passed; `--accept point` would take the first whose value suffices."""
@@ -285,7 +285,17 @@ class _Run:
         else:
             told = f"{enough.describe()}; it does not hold with {every} either"
             cure = "give more dev rows, or --accept point; nothing was written"
-        return GateNotMet(told, where=self.options.precision, cure=cure)
+        return self._refusal(told, cure)
+
+    def _refusal(self, told: str, cure: str) -> GateNotMet:
+        return refusal(
+            told,
+            cure=cure,
+            engine=self.options.engine,
+            precision=self.options.precision,
+            tried=[each.to_json() for each in self.tried],
+            sensitivity=self.sensitivity,
+        )
 
     def measure_speed(self, made: Path) -> None:
         """Measure the bundle of an attempt beside its source, where that is asked for."""

@@ -52,6 +52,7 @@ class QuantizedStudent:
     refusal: str | None = None  # of the gate: there is no copy, the student stands alone
     size_bytes: int | None = None
     kept: tuple[str, ...] = ()  # parts that stay in full precision
+    tried: tuple[Mapping[str, Any], ...] = ()  # attempts: what each kept, and what the gate said
     warnings: tuple[str, ...] = ()
 
     @property
@@ -125,7 +126,7 @@ def quantized_student(
         found = _made(student, made, options, run)
         write_atomically(file, json.dumps(found.to_json()).encode())
     told = json.loads(file.read_bytes())
-    lists = {name: tuple(told[name]) for name in ("kept", "warnings")}
+    lists = {name: tuple(told.get(name, ())) for name in ("kept", "tried", "warnings")}
     return QuantizedStudent(**told | lists)
 
 
@@ -177,13 +178,16 @@ def _made(student: Path, made: Path, options: QuantizeOptions, run: Run) -> Quan
         report = quantize(student, made, options, run.tell)
     except GateNotMet as fault:  # its cure is of quantize; when shrink is done there is another
         return QuantizedStudent(
-            precision=options.precision, refusal=f"{fault.where or 'quantizing'}: {fault.what}"
+            precision=options.precision,
+            refusal=f"{fault.where or 'quantizing'}: {fault.what}",
+            tried=tuple((fault.evidence or {}).get("tried", ())),
         )
     return QuantizedStudent(
         precision=options.precision,
         gate=report.gate,
         size_bytes=report.details["size_bytes"],
         kept=tuple(report.details["kept"]),
+        tried=tuple(report.details["tried"]),
         warnings=() if report.gate is not None else (_UNJUDGED,),
     )
 
