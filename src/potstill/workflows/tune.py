@@ -46,7 +46,7 @@ THROUGHPUT, LATENCY = "throughput", "latency"
 GOALS = (THROUGHPUT, LATENCY)
 Tell = Callable[[str], None]
 
-SIZES = ((48, 640), (48, 1_536), (64, 1_024))  # slots of a row, tokens of a call
+SIZES = ((48, 640), (48, 960), (48, 1_536), (64, 1_024))  # slots of a row, tokens of a call
 _REPEATS = 8  # of our sentences
 _MOST_TEXTS = 1_024
 _ROUNDS, _ALONE = 3, 20
