@@ -18,7 +18,7 @@ from potstill.bundle.manifest import fingerprint
 from potstill.bundle.opening import open_model
 from potstill.bundle.weights import WEIGHTS_FILE
 from potstill.distillation.student import cut_student, student_config
-from potstill.errors import RecipeError, Stopped
+from potstill.errors import Diverged, RecipeError, Stopped
 from potstill.models.loading import load_task_model, load_with_new_head, tensors_of
 from potstill.recipe import TrainingRecipe
 from potstill.report import Report
@@ -293,6 +293,32 @@ def test_the_best_rate_on_dev_is_kept(ground: Ground, tmp_path: Path) -> None:
     assert details["learning_rate"] == next(rate for rate, dev in tried.items() if dev == best)
     lineage = json.loads((tmp_path / "out" / "potstill.json").read_bytes())["lineage"]
     assert lineage["learning_rate"] == details["learning_rate"]
+
+
+def test_a_rate_that_diverges_is_passed_over_unless_all_do(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = student_run.train
+
+    def train(model: Any, objective: Any, recipe: Any, **more: Any) -> Any:
+        if recipe.learning_rate > 0.5:
+            raise Diverged("the gradient is not finite at step 3", cure="lower --learning-rate")
+        return trained(model, objective, recipe, **more)
+
+    monkeypatch.setattr(student_run, "train", train)
+    inputs = DistillInputs(teachers=[ground.teacher], train=ground.rows, dev=ground.dev)
+    recipe = replace(QUICK, choose="even", learning_rates="0.9,5e-3,0.8")
+    report = run(inputs, tmp_path / "out", recipe)
+    lost, kept, _ = report.details["learning_rates"]
+    fault = "the gradient is not finite at step 3"
+    assert lost == {"learning_rate": 0.9, "dev": None, "fault": fault}
+    assert report.metrics["accuracy"].value == kept["dev"]
+    assert report.details["learning_rate"] == kept["learning_rate"] == 5e-3
+    told = [f"learning rate {rate:g}: {fault}" for rate in (0.9, 0.8)]
+    assert [line for line in report.warnings if fault in line] == told
+    with pytest.raises(Diverged, match="not finite at step 3; to mend it: lower --learning-rate"):
+        run(inputs, tmp_path / "none", replace(recipe, learning_rates="0.9,0.8"))
+    assert not (tmp_path / "none").exists()
 
 
 @dataclass(slots=True)

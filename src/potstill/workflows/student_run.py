@@ -32,6 +32,7 @@ from potstill.distillation.search import Candidate
 from potstill.distillation.signals import LiveTeacher, Teacher
 from potstill.distillation.stored_signals import SignalShape, StoredSignals, store_signals
 from potstill.distillation.student import cut_student
+from potstill.errors import Diverged
 from potstill.files import told_in_one_line
 from potstill.metrics.metric import point
 from potstill.models.loading import load_task_model, tensors_of
@@ -160,8 +161,13 @@ class Trained:
     model: TaskModel
     result: TrainingResult
     rate: float
-    tried: list[dict[str, float]]  # learning rate and best dev score of each
+    tried: list[dict[str, Any]]  # learning rate and best dev score of each; None: it diverged
     log: Path | None = None  # of its progress
+
+    def warnings(self) -> list[str]:
+        """Say which learning rates led nowhere."""
+        lost = [each for each in self.tried if each["dev"] is None]
+        return [f"learning rate {each['learning_rate']:g}: {each['fault']}" for each in lost]
 
 
 def train_student(run: StudentRun, out: Path, *, search: Sequence[Candidate]) -> Report:
@@ -272,27 +278,33 @@ def best_of_rates(
     """Train once with each learning rate and return the best on dev.
 
     Each training has a folder of its own, so an interrupted verb goes on inside the one it was in:
-    those that were done are read back from their last checkpoint.
+    those that were done are read back from their last checkpoint. One that diverges is told and
+    passed over.
+
+    Raises:
+        Diverged: all of them do.
     """
     best: Trained | None = None
-    tried: list[dict[str, float]] = []
+    tried: list[dict[str, Any]] = []
+    fault: Diverged | None = None
     for rate in run.rates:
         model = build().to(run.device)
         attempt = f"{name} at {rate:g}"
-        result = _train_once(
-            run,
-            attempt,
-            model,
-            objective_of,
-            replace(recipe, learning_rate=rate),
-            dev,
-        )
+        asked = replace(recipe, learning_rate=rate)
+        try:
+            result = _train_once(run, attempt, model, objective_of, asked, dev)
+        except Diverged as error:
+            fault = error
+            tried.append({"learning_rate": rate, "dev": None, "fault": error.what})
+            continue
         assert result.best_score is not None, "the dev score is taken after the last step"
         tried.append({"learning_rate": rate, "dev": result.best_score})
         if best is None or result.best_score > (best.result.best_score or 0.0):
             log = _attempt_folder(run, attempt) / LOG_NAME
             best = Trained(model=model, result=result, rate=rate, tried=tried, log=log)
-    assert best is not None, "there is at least one learning rate"
+    if best is None:
+        assert fault is not None, "there is at least one learning rate"
+        raise fault
     return best
 
 
@@ -383,7 +395,7 @@ def write_trained(
         metrics={run.primary: Measured(value=score)},
         seconds=result.seconds,
         steps=result.steps,
-        warnings=[*run.data.warnings, *result.warnings],
+        warnings=[*run.data.warnings, *result.warnings, *trained.warnings()],
         details={
             "metrics_on": "dev" if run.data.dev_gold is not None else "dev, by the teacher",
             "primary": run.primary,
