@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Iterator
@@ -45,6 +46,23 @@ class StopRequest:
         for kind, handler in self._before.items():
             signal.signal(kind, handler)
         self._before = {}
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let signals end the process at once, meanwhile.
+
+    For a wait inside a library, to whose end Python puts off every handler, and only where nothing
+    is half-written.
+    """
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {kind: signal.signal(kind, signal.SIG_DFL) for kind in _kinds()}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _kinds() -> Iterator[signal.Signals]:

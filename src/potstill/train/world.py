@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from potstill.errors import RecipeError, RunError
+from potstill.train.signals import ended_by_signals
 
 # The others wait while the main process builds a corpus; torchrun itself ends them if one dies.
 _PATIENCE = timedelta(days=2)
@@ -116,7 +117,7 @@ def join_world(device: str = "auto") -> World:
         _require_card(world)
         torch.cuda.set_device(world.local_rank)
     if not dist.is_initialized():
-        with _all_alive():
+        with _all_alive(), ended_by_signals():  # a host that is absent is waited for in C++
             dist.init_process_group("nccl" if uses_cuda else "gloo", timeout=_PATIENCE)
     return world
 

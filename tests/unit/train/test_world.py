@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -41,6 +43,43 @@ for together in (
     except RunError as error:
         print(error)
 """
+
+
+WAITS = """
+import signal
+
+from potstill.train.world import join_world
+
+for kind in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(kind, lambda number, frame: None)  # Python calls it after the wait
+print("ready", flush=True)
+join_world("cpu")
+"""
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_an_absent_host_can_be_ended(asked: signal.Signals) -> None:
+    with socket.socket() as absent:
+        absent.bind(("127.0.0.1", 0))  # and does not listen
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(absent.getsockname()[1])}
+        child = subprocess.Popen(
+            [sys.executable, "-c", WAITS],
+            cwd=REPOSITORY,
+            env={**os.environ, **place, "WORLD_SIZE": "2", "RANK": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            deadline = time.monotonic() + 30
+            while child.poll() is None and time.monotonic() < deadline:
+                child.send_signal(asked)  # passed over until the wait begins
+                time.sleep(0.2)
+            assert child.returncode == -asked
+        finally:
+            child.kill()
+            child.communicate()
 
 
 def test_a_process_whose_peer_is_gone_says_so_in_one_line() -> None:
