@@ -467,8 +467,6 @@ def quantized(result: Result) -> str:
     for row in result["rows"]:
         kept = [row["quantized"][name]["retention"] for name in copies]
         told = [f"{each['value']:.1%} ({each['low']:.1%} to {each['high']:.1%})" for each in kept]
-        if row["ways"]["int4"].startswith("rounded"):
-            told[:2] = [f"{each} *" for each in told[:2]]
         alone = f"{row['fp32']:.4f}" + ("" if row["is_solved"] else ", not solved")
         others = [str(row["other_answers"][engine]) for engine in ("onnx", "torch")]
         names = [row["task"], row["metric"], f"{row['rows']:,}", row["made_for"], alone]
