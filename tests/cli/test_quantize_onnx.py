@@ -19,6 +19,7 @@ from potstill.errors import GateNotMet, MissingExtraError, ModelError, RecipeErr
 from potstill.runtime.engines import build_engine
 from potstill.runtime.onnx_operators import onnx_model
 from potstill.runtime.packed_rows import RowSize
+from potstill.workflows.tune import SIZES
 from tests.command_line import said
 from tests.folders import write_tiny_model
 from tests.quantizing import TEXTS
@@ -197,7 +198,7 @@ def test_answering_needs_onnxruntime_alone(small: Path) -> None:
     )
     (small / "potstill.json").write_bytes(before)
     assert told.returncode == 0, told.stderr
-    assert told.stdout.split()[1] == "3"  # sizes of rows, one precision
+    assert told.stdout.split()[1] == str(len(SIZES))  # of rows and calls, in one precision
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "onnx"])
