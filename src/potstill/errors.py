@@ -52,8 +52,9 @@ class PotstillError(Exception):
         super().__init__(_one_line(what, where, allowed, cure))
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the four parts when the error crosses a process border."""
-        return _rebuild, (type(self), self.what, self.where, self.allowed, self.cure)
+        """Keep the four parts, and what was set since, when it crosses a process border."""
+        parts = (type(self), self.what, self.where, self.allowed, self.cure)
+        return _rebuild, parts, vars(self)
 
 
 class InputError(PotstillError):
@@ -141,31 +142,7 @@ class GateNotMet(PotstillError):
     exit_status = 3
     http_status = 412
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        where: str | None = None,
-        allowed: str | None = None,
-        cure: str | None = None,
-        evidence: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Compose the line.
-
-        Args:
-            what: as for every error of ours, and so are `where`, `allowed` and `cure`.
-            where: the setting's name.
-            allowed: what would be right.
-            cure: what mends it.
-            evidence: what was tried before it was refused, as plain values; `--json` prints it.
-        """
-        super().__init__(what, where=where, allowed=allowed, cure=cure)
-        self.evidence = evidence
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Keep all parts when the error crosses a process border."""
-        parts = (self.what, self.where, self.allowed, self.cure, self.evidence)
-        return _rebuild_refusal, parts
+    evidence: Mapping[str, Any] | None = None  # what was tried, as plain values, for `--json`
 
 
 class Stopped(PotstillError):
@@ -188,16 +165,6 @@ def _rebuild(
     kind: type[PotstillError], what: str, where: str | None, allowed: str | None, cure: str | None
 ) -> PotstillError:
     return kind(what, where=where, allowed=allowed, cure=cure)
-
-
-def _rebuild_refusal(
-    what: str,
-    where: str | None,
-    allowed: str | None,
-    cure: str | None,
-    evidence: Mapping[str, Any] | None,
-) -> GateNotMet:
-    return GateNotMet(what, where=where, allowed=allowed, cure=cure, evidence=evidence)
 
 
 def _rebuild_missing_extra(package: str, extra: str, needed_for: str) -> MissingExtraError:

@@ -123,10 +123,9 @@ def test_a_gate_that_refuses_is_status_3_and_the_student_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*arguments: object) -> None:
-        evidence = {"tried": [{"kept": [], "gate": None}]}
-        raise potstill.errors.GateNotMet(
-            "the gate fails, floor 99.0%", where="int8", evidence=evidence
-        )
+        refusal = potstill.errors.GateNotMet("the gate fails, floor 99.0%", where="int8")
+        refusal.evidence = {"tried": [{"kept": [], "gate": None}]}
+        raise refusal
 
     monkeypatch.setattr(step, "quantize", refuse)
     out = tmp_path / "small"

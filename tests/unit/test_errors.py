@@ -76,7 +76,9 @@ def test_an_error_comes_whole_out_of_another_process(kind: type[PotstillError]) 
 
 
 def test_a_refusal_keeps_its_evidence_on_the_way() -> None:
-    error = GateNotMet("the gate fails", where="int8", evidence={"tried": [{"kept": []}]})
+    error = GateNotMet("the gate fails", where="int8")
+    assert error.evidence is None
+    error.evidence = {"tried": [{"kept": []}]}
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.evidence) == (str(error), {"tried": [{"kept": []}]})
 

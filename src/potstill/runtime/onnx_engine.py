@@ -94,8 +94,8 @@ def opened(model: str | bytes, threads: int) -> Any:
     library = onnxruntime()
     options = library.SessionOptions()
     options.intra_op_num_threads = threads
-    # It remembers a plan of memory for each shape that it sees, and texts have all shapes: with the
-    # plans its arena grows on and on, without them it stays at what the largest call needed.
+    # It keeps a plan of memory for each shape that it has seen, and texts have all shapes: with the
+    # plans its arena grows, without them it stays at what the largest call needed.
     options.enable_mem_pattern = False
     options.log_severity_level = 3  # errors; it warns of every fold that it does not do
     options.add_session_config_entry("session.set_denormal_as_zero", "1")

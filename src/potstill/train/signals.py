@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -18,10 +18,7 @@ class StopRequest:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        # Python delivers signals to the main thread alone; elsewhere the caller keeps its handlers.
-        if threading.current_thread() is threading.main_thread():
-            for kind in _kinds():
-                self._before[kind] = signal.signal(kind, self._note)
+        self._before = _handed_to(self._note)
         return self
 
     def __exit__(
@@ -43,8 +40,7 @@ class StopRequest:
 
     def _give_back(self) -> None:
         """Put back the handlers that stood there before, once."""
-        for kind, handler in self._before.items():
-            signal.signal(kind, handler)
+        _put_back(self._before)
         self._before = {}
 
 
@@ -55,14 +51,26 @@ def ended_by_signals() -> Iterator[None]:
     For a wait inside a library, to whose end Python puts off every handler, and only where nothing
     is half-written.
     """
-    before: dict[signal.Signals, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {kind: signal.signal(kind, signal.SIG_DFL) for kind in _kinds()}
+    before = _handed_to(signal.SIG_DFL)
     try:
         yield
     finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+        _put_back(before)
+
+
+def _handed_to(handler: Any) -> dict[signal.Signals, Any]:
+    """Let a handler have what asks to end; return whose that was.
+
+    Python delivers signals to the main thread alone; elsewhere the caller keeps its handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {kind: signal.signal(kind, handler) for kind in _kinds()}
+
+
+def _put_back(before: Mapping[signal.Signals, Any]) -> None:
+    for kind, handler in before.items():
+        signal.signal(kind, handler)
 
 
 def _kinds() -> Iterator[signal.Signals]:

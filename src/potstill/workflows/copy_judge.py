@@ -192,7 +192,8 @@ def refusal(
     sensitivity: Mapping[str, float] | None = None,
 ) -> GateNotMet:
     """Return why no copy is made, with all that a manifest would have kept of the search."""
-    evidence = {
+    found = GateNotMet(what, where=precision, cure=cure)
+    found.evidence = {
         "bundle": None,
         "refusal": what,
         "engine": engine,
@@ -200,4 +201,4 @@ def refusal(
         "tried": [dict(each) for each in tried],
         "sensitivity": dict(sensitivity or {}),
     }
-    return GateNotMet(what, where=precision, cure=cure, evidence=evidence)
+    return found

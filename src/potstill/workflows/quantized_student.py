@@ -126,7 +126,7 @@ def quantized_student(
         found = _made(student, made, options, run)
         write_atomically(file, json.dumps(found.to_json()).encode())
     told = json.loads(file.read_bytes())
-    lists = {name: tuple(told.get(name, ())) for name in ("kept", "tried", "warnings")}
+    lists = {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
     return QuantizedStudent(**told | lists)
 
 
